@@ -1,0 +1,54 @@
+"""Writing files so that a crash leaves the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on leaving without an error it is synced and renamed to ``path``.
+
+    Args:
+        path: The file to write or replace. Its folder is made.
+
+    Yields:
+        Where to write. On an error it is removed and ``path`` stays as it was.
+
+    Examples:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "scores.txt"
+        >>> with written_aside(target) as aside:
+        ...     _ = aside.write_text("0.98")
+        >>> target.read_text()
+        '0.98'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield aside
+        _sync(aside)
+        os.replace(aside, path)  # noqa: PTH105 - the atomic call, by its own name
+        _sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON for people and tools: indented, any script as it is, in one atomic step."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

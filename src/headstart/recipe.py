@@ -1,0 +1,252 @@
+"""Every setting, defined once: its CLI flag, TOML key, Python argument, bounds and help come from here.
+
+A recipe is what a run was asked to do. ``headstart train`` resolves flags over ``--recipe FILE`` over these defaults,
+refuses what it does not know before any work, and saves the result as ``RUN/recipe.toml``.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _comma_separated(value: object) -> object:
+    """Read ``"280,210"`` or ``"a,b"`` (a flag) as a list; leave lists (TOML, Python) alone."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _size(value: object) -> object:
+    """Read one number as a square: ``224`` → (224, 224)."""
+    value = [value] if isinstance(value, int) else _comma_separated(value)
+    if not isinstance(value, list | tuple) or len(value) not in (1, 2):
+        raise ValueError("one number, or height and width")
+    return [*value, *value][:2]
+
+
+ImageSize = Annotated[
+    tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]], BeforeValidator(_size)
+]
+Fit = Literal["crop", "letterbox", "stretch"]
+Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+
+
+def _field(default: Any, help_text: str, *, group: str) -> Any:
+    return Field(default=default, description=help_text, json_schema_extra={"group": group})
+
+
+class Recipe(BaseModel):
+    """All settings of a run. Field names are TOML keys and Python arguments; with dashes they are flags.
+
+    Examples:
+        >>> Recipe(lr="5e-6", image_size="280,210").image_size
+        (280, 210)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # --- data
+    data: str | None = _field(None, "the photos: a folder, a table, or an archive of either", group="Data")
+    path_column: str | None = _field(None, "table column with the image paths [guessed]", group="Data")
+    label_column: str | None = _field(None, "table column with the labels [guessed]", group="Data")
+    image_root: str | None = _field(None, "folder that the table's paths start from [the table's]", group="Data")
+    group_column: str | None = _field(
+        None, "table column that says what belongs together (person, place)", group="Data"
+    )
+    group_pattern: str | None = _field(
+        None, "regular expression on the path; its first capture is the group", group="Data"
+    )
+    max_pixels: int = _field(200_000_000, "exclude images with more pixels than this, before decoding", group="Data")
+    max_archive_gb: Positive = _field(50.0, "refuse archives that unpack to more than this", group="Data")
+    duplicate_distance: Annotated[int, Field(ge=0, le=16)] = _field(
+        8, "bits (of 64) two perceptual hashes may differ by to be compared as near-identical", group="Data"
+    )
+    # --- splits
+    split_column: str | None = _field(None, "table column with train, validation or test", group="Split")
+    split: str | None = _field(None, "take the split from this file (RUN/split.parquet of another run)", group="Split")
+    resplit: bool = _field(False, "split anew, even where the data brings its own split", group="Split")
+    validation_fraction: Fraction = _field(0.15, "share of the samples for validation", group="Split")
+    test_fraction: Fraction = _field(0.15, "share of the samples for the test", group="Split")
+    # --- pixels
+    image_size: ImageSize | None = _field(None, "224, or 280,210 as height,width [the backbone's own]", group="Pixels")
+    fit: Fit = _field("crop", "how a photo meets the image size: fill and crop, pad, or stretch", group="Pixels")
+    store: Literal["auto", "raw", "jpeg"] = _field("auto", "how decoded photos are kept [by free disk]", group="Pixels")
+    store_dir: str | None = _field(None, "where decoded photos are kept [HEADSTART_CACHE or ~/.cache]", group="Pixels")
+    # --- augmentation
+    augment: Literal["none", "light", "standard", "strong"] = _field("standard", "preset", group="Augmentation")
+    augment_probability: Probability | None = _field(
+        None, "share of the samples that are augmented", group="Augmentation"
+    )
+    crop: Literal["random-resized", "random", "center"] | None = _field(
+        None, "which part of the photo is taken (random: resize, then crop)", group="Augmentation"
+    )
+    crop_scale: Annotated[float, Field(gt=0, le=1)] | None = _field(
+        None, "smallest share of the area that random-resized takes", group="Augmentation"
+    )
+    horizontal_flip: Probability | None = _field(None, "probability of a left-right flip", group="Augmentation")
+    vertical_flip: Probability | None = _field(None, "probability of a top-bottom flip", group="Augmentation")
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = _field(None, "at most ± degrees", group="Augmentation")
+    scale: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "at most ± this share", group="Augmentation")
+    shift: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "at most ± this share", group="Augmentation")
+    brightness: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
+    contrast: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
+    saturation: Annotated[float, Field(ge=0, le=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
+    hue: Annotated[float, Field(ge=0, le=0.5)] | None = _field(
+        None, "at most ± this share of a turn", group="Augmentation"
+    )
+    noise: Annotated[float, Field(ge=0, le=0.5)] | None = _field(
+        None, "largest standard deviation of Gaussian noise (1 = full range)", group="Augmentation"
+    )
+    # --- model
+    backbone: str = _field("mobilenetv2_100", "any timm network by name", group="Model")
+    weights: str = _field("auto", "auto, none, or a .safetensors/.pth file", group="Model")
+    allow_partial_weights: Names = _field((), "backbone tensors (name or prefix.*) that may stay random", group="Model")
+    dropout: Fraction = _field(0.0, "dropout before the classifier", group="Model")
+    unfreeze: Annotated[str, Field(pattern=r"^(none|all|[1-9]\d*)$"), BeforeValidator(str)] = _field(
+        "all", "what is fine-tuned: none, all, or the last N blocks", group="Model"
+    )
+    # --- training
+    probe_epochs: Annotated[int, Field(ge=1)] = _field(
+        60, "epochs of the linear probe on cached features", group="Training"
+    )
+    epochs: Annotated[int, Field(ge=0)] = _field(8, "epochs of fine-tuning after the probe", group="Training")
+    batch_size: Annotated[int, Field(ge=1)] = _field(32, "samples a step", group="Training")
+    lr: Positive = _field(3e-4, "highest learning rate of fine-tuning (AdamW)", group="Training")
+    probe_lr: Positive = _field(3e-3, "highest learning rate of the probe", group="Training")
+    weight_decay: Annotated[float, Field(ge=0)] = _field(
+        0.02, "AdamW weight decay (not on biases and norms)", group="Training"
+    )
+    warmup_epochs: Annotated[float, Field(ge=0)] = _field(
+        1.0, "epochs of linear warmup before the cosine", group="Training"
+    )
+    label_smoothing: Fraction = _field(0.1, "share of the target spread over all classes", group="Training")
+    ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
+    patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
+    monitor: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"] = _field(
+        "accuracy", "validation score that picks the best epoch", group="Training"
+    )
+    checkpoint_seconds: Positive = _field(60.0, "a checkpoint at least this often", group="Training")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = _field(
+        0, "seed of split, order, augmentation and head", group="Training"
+    )
+    # --- machine
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda)$")] = _field(
+        "auto", "auto, cpu, cuda or mps", group="Machine"
+    )
+    num_devices: Annotated[int, Field(ge=1)] = _field(1, "devices to train on", group="Machine")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = _field(
+        "auto", "auto: fp32 on a CPU, bf16 on a capable GPU", group="Machine"
+    )
+    num_threads: Annotated[int, Field(ge=1)] | None = _field(None, "CPU threads [all]", group="Machine")
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _pattern_has_a_capture(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"a regular expression; {error}") from None
+        if not compiled.groups:
+            raise ValueError("a regular expression with a capture in parentheses, e.g. '(person\\d+)_'")
+        return pattern
+
+    @model_validator(mode="after")
+    def _split_leaves_training(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must be below 1, or nothing is left to train on")
+        return self
+
+    def updated(self, **settings: Any) -> Recipe:
+        """Give a copy with some settings changed, checked like any other recipe."""
+        return make_recipe(self.model_dump() | settings)
+
+    def save(self, path: Path) -> None:
+        """Write the recipe as TOML, with settings that are unset left out."""
+        values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+        path.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def make_recipe(settings: Mapping[str, Any], *, place: str = "recipe") -> Recipe:
+    """Check settings and give the recipe, or one error that names every problem.
+
+    Args:
+        settings: Setting names and values; text is read as numbers where a number is meant.
+        place: Where the settings come from, for the message.
+
+    Raises:
+        RecipeError: A setting is unknown or its value is not allowed. All problems stand in one message.
+
+    Examples:
+        >>> make_recipe({"epochs": "3"}).epochs
+        3
+        >>> make_recipe({"epoch": 3})
+        Traceback (most recent call last):
+        headstart.errors.RecipeError: recipe.epoch must be a known setting; got 3. Did you mean 'epochs'?
+    """
+    try:
+        return Recipe(**settings)
+    except ValidationError as error:
+        raise RecipeError(all_at_once(_word_problems(error, place))) from None
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe file's settings, unchecked.
+
+    Raises:
+        RecipeError: The file is missing, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise RecipeError(must_be("--recipe", "a recipe file", str(path), "No such file.")) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(must_be("--recipe", "a TOML file", str(path), f"{error}.")) from None
+
+
+def _word_problems(error: ValidationError, place: str) -> list[str]:
+    messages: dict[str, str] = {}
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if problem["type"] == "extra_forbidden":
+            message = must_be(f"{place}.{name}", "a known setting", problem["input"], _near_setting(name))
+        elif name == "settings":
+            message = problem["msg"].removeprefix("Value error, ") + "."
+        else:
+            message = must_be(f"{place}.{name}", _expected(problem), problem["input"], _near_choice(problem))
+        messages.setdefault(f"{name}{problem['type'] if name == 'settings' else ''}", message)
+    return list(messages.values())
+
+
+def _near_setting(name: str) -> str:
+    return did_you_mean(name, Recipe.model_fields)
+
+
+def _near_choice(problem: Any) -> str:
+    choices = re.findall(r"'([^']+)'", str(problem.get("ctx", {}).get("expected", "")))
+    return did_you_mean(str(problem["input"]), choices)
+
+
+def _expected(problem: Any) -> str:
+    """Turn pydantic's "Input should be …" into the words after "must be"."""
+    text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    text = text.replace("a valid number, unable to parse string as a number", "a number")
+    text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
+    if "pattern" in problem.get("ctx", {}):
+        choices = (
+            problem["ctx"]["pattern"].strip("^$()").replace("|", ", ").replace(r"[1-9]\d*", "or a number of blocks")
+        )
+        return f"one of {choices}"
+    return text[0].lower() + text[1:]

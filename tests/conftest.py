@@ -1,0 +1,59 @@
+"""Pictures for tests: a few hundred real digits, and one small run that many tests look at."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from headstart.samples import write_digits
+
+SMALL_RUN = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 32,
+    "augment": "light",
+    "horizontal_flip": 0.0,
+    "epochs": 3,
+    "probe_epochs": 4,
+    "batch_size": 32,
+    "num_threads": 2,
+    "device": "cpu",
+}
+"""Settings of a run that takes seconds: a tiny network from scratch on small pictures."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Keep the tests' pixel stores out of the user's cache, and the user's weights out of the tests."""
+    os.environ["HEADSTART_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("HEADSTART_WEIGHTS", None)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A folder of 300 digits in ten class folders."""
+    whole, folder = tmp_path_factory.mktemp("whole") / "digits", tmp_path_factory.mktemp("photos") / "digits"
+    write_digits(whole)
+    for class_folder in sorted(whole.iterdir()):
+        (folder / class_folder.name).mkdir(parents=True)
+        for picture in sorted(class_folder.iterdir())[:30]:
+            shutil.copy(picture, folder / class_folder.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(digits, tmp_path_factory):
+    """A small finished run on the digits."""
+    import headstart
+
+    return headstart.train(digits, out=tmp_path_factory.mktemp("runs") / "first", **SMALL_RUN)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photos and weights; tests that need it are skipped where it is not set."""
+    folder = os.environ.get("HEADSTART_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("HEADSTART_DATA does not name a folder of real photos")
+    return Path(folder)

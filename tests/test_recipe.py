@@ -1,0 +1,69 @@
+"""One definition of every setting; all problems in one message."""
+
+import pytest
+
+from headstart.errors import RecipeError
+from headstart.recipe import Recipe, make_recipe, read_recipe
+
+
+def test_all_problems_stand_in_one_message_with_the_nearest_name():
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"epoch": 3, "lr": -1, "fit": "letterbx", "batch_size": "many"})
+    message = str(caught.value)
+    assert message.startswith("4 problems:")
+    assert "recipe.epoch must be a known setting; got 3. Did you mean 'epochs'?" in message
+    assert "recipe.lr must be greater than 0; got -1." in message
+    assert "got 'letterbx'. Did you mean 'letterbox'?" in message
+    assert "recipe.batch_size must be a whole number; got 'many'." in message
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [("224", (224, 224)), (224, (224, 224)), ("280,210", (280, 210)), ([280, 210], (280, 210))]
+)
+def test_an_image_size_is_one_number_or_height_and_width(given, size):
+    assert make_recipe({"image_size": given}).image_size == size
+
+
+def test_three_numbers_are_no_image_size():
+    with pytest.raises(RecipeError, match="one number, or height and width"):
+        make_recipe({"image_size": "1,2,3"})
+
+
+def test_a_recipe_comes_back_from_its_file_unchanged(tmp_path):
+    recipe = make_recipe(
+        {"data": "사진", "image_size": "280,210", "unfreeze": 3, "group_pattern": r"(\w+)_", "lr": "5e-6"}
+    )
+    recipe.save(tmp_path / "recipe.toml")
+    assert make_recipe(read_recipe(tmp_path / "recipe.toml")) == recipe
+
+
+def test_a_group_pattern_needs_a_capture_and_must_compile():
+    with pytest.raises(RecipeError, match="a regular expression with a capture"):
+        make_recipe({"group_pattern": "person"})
+    with pytest.raises(RecipeError, match="unterminated"):
+        make_recipe({"group_pattern": "(person"})
+
+
+def test_fractions_must_leave_something_to_train_on():
+    with pytest.raises(RecipeError, match="must be below 1"):
+        make_recipe({"validation_fraction": 0.5, "test_fraction": 0.5})
+
+
+def test_a_missing_or_broken_recipe_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match="No such file"):
+        read_recipe(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("lr = = 3")
+    with pytest.raises(RecipeError, match=r"a TOML file; got .*broken\.toml"):
+        read_recipe(tmp_path / "broken.toml")
+
+
+def test_every_setting_has_help_and_a_group():
+    for name, field in Recipe.model_fields.items():
+        assert field.description, name
+        assert field.json_schema_extra["group"], name
+
+
+def test_an_update_is_checked_like_a_new_recipe():
+    assert Recipe().updated(epochs=3).epochs == 3
+    with pytest.raises(RecipeError, match="epochs"):
+        Recipe().updated(epochs=-3)
