@@ -1,0 +1,180 @@
+"""Where a sample's path begins: the user's folder, table or archive → ``SampleTable``.
+
+``read_source`` looks at what it was given and lets ``folders.py``, ``label_files.py`` or ``archives.py`` read it. No
+image is opened here, and nothing is written but the contents of an archive, below the folder given for them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from headstart.data.archives import is_archive, unpack
+from headstart.data.folders import FolderListing, has_image_suffix, read_folder, some
+from headstart.data.label_files import is_label_file, read_label_file
+from headstart.data.table import SPLITS, SampleTable
+from headstart.errors import SourceError, all_at_once, must_be
+from headstart.recipe import Recipe
+
+_TABLE_SETTINGS = ("path_column", "label_column", "image_root", "group_column", "split_column")
+_KINDS = "a folder of class folders, a CSV, TSV or Parquet table, or a .zip, .tar or .tar.gz of either"
+
+
+def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> SampleTable:
+    r"""List the samples of ``recipe.data`` with their labels, groups and given splits.
+
+    Args:
+        recipe: Says where the data is, and which columns or pattern of a path mean what.
+        unpack_dir: Where an archive is unpacked (below it, in a folder of its own).
+        min_classes: Fewest classes that are of use: 2 to train, 1 to score a finished model.
+
+    Returns:
+        The table: one row per sample found, with notes on what was guessed or noticed.
+
+    Raises:
+        SourceError: The data is missing, cannot be read, or is not a set of labelled images.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = (Path(place) / "labels.csv").write_text("path,label\n1.jpg,cat\n2.jpg,dog\n")
+        ...     table = read_source(Recipe(data=f"{place}/labels.csv"), unpack_dir=Path(place))
+        >>> table.class_names, table.frame.height
+        (('cat', 'dog'), 2)
+    """
+    place, notes = _unpacked(_existing(recipe), recipe, unpack_dir)
+    table = _read_place(place, recipe)
+    frame, group_notes = _grouped(table.frame, recipe)
+    table = table.with_frame(frame, *notes, *group_notes, *_class_notes(table))
+    _check_classes(table, place, min_classes)
+    return table
+
+
+def _existing(recipe: Recipe) -> Path:
+    if recipe.data is None:
+        raise SourceError(must_be("data", _KINDS, None, "Name it: headstart train PHOTOS."))
+    place = Path(recipe.data).expanduser().absolute()
+    if not place.exists():
+        raise SourceError(must_be("data", _KINDS, recipe.data, f"No such file or folder: {place}."))
+    return place
+
+
+def _unpacked(place: Path, recipe: Recipe, unpack_dir: Path) -> tuple[Path, tuple[str, ...]]:
+    if place.is_dir() or not is_archive(place):
+        return place, ()
+    unpacked = unpack(place, unpack_dir, max_bytes=int(recipe.max_archive_gb * 1e9))
+    return unpacked.folder, unpacked.notes
+
+
+def _read_place(place: Path, recipe: Recipe) -> SampleTable:
+    if place.is_dir():
+        return _read_directory(place, recipe)
+    if is_label_file(place):
+        return read_label_file(place, recipe)
+    raise SourceError(must_be("data", _KINDS, str(place), "Put photos into one folder per class."))
+
+
+def _read_directory(folder: Path, recipe: Recipe) -> SampleTable:
+    """Read class folders; where there are fewer than two, the one table that lies in the folder instead."""
+    listing = FolderListing(folder)
+    table = read_folder(folder, listing)
+    label_files = [
+        folder / name for name in listing.paths.filter(~listing.paths.str.contains("/")) if is_label_file(Path(name))
+    ]
+    if (table is None or len(table.class_names) < 2) and label_files:
+        return _read_only_table(folder, label_files, recipe)
+    if table is None:
+        raise SourceError(_word_no_classes(folder, listing))
+    _refuse_table_settings(recipe, label_files)
+    return table
+
+
+def _read_only_table(folder: Path, label_files: list[Path], recipe: Recipe) -> SampleTable:
+    if len(label_files) > 1:
+        names = [path.name for path in label_files]
+        remedy = f"Name the one to use, e.g. {label_files[0]}."
+        raise SourceError(must_be(str(folder), "a folder of class folders, or with one table of labels", names, remedy))
+    table = read_label_file(label_files[0], recipe)
+    return table.with_frame(table.frame, f"{folder.name} has no class folders; labels come from {label_files[0].name}.")
+
+
+def _word_no_classes(folder: Path, listing: FolderListing) -> str:
+    num_images = listing.paths.to_frame().select(has_image_suffix(pl.col("path")).sum()).item()
+    got = f"{num_images:,} images outside class folders" if num_images else f"{len(listing.paths):,} files, no image"
+    remedy = "Put the photos of each class into a folder named like the class, or give a table of paths and labels."
+    return f"{folder} must be a folder with one folder of images per class; got {got}. {remedy}"
+
+
+def _refuse_table_settings(recipe: Recipe, label_files: list[Path]) -> None:
+    """Settings about a table's columns say nothing about class folders; using them silently would mislead."""
+    given = [(name, getattr(recipe, name)) for name in _TABLE_SETTINGS if getattr(recipe, name) is not None]
+    remedy = f"Give {label_files[0]} as the data." if label_files else "Leave it out, or give a table as the data."
+    problems = [
+        must_be(f"--{name.replace('_', '-')}", "left out where the data is class folders", value, remedy)
+        for name, value in given
+    ]
+    if problems:
+        raise SourceError(all_at_once(problems))
+
+
+def _grouped(frame: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[str]]:
+    """Take groups from paths by the recipe's pattern; count those of either kind."""
+    notes: list[str] = []
+    if recipe.group_pattern is not None:
+        if recipe.group_column is not None:
+            remedy = "Give --group-column or --group-pattern."
+            raise SourceError(
+                must_be("--group-pattern", "left out beside --group-column", recipe.group_pattern, remedy)
+            )
+        frame = frame.with_columns(group=_first_capture(frame["path"], recipe.group_pattern))
+        if frame["group"].null_count() == frame.height:
+            remedy = f"Paths look like {some(frame['path'].head(3).to_list())}."
+            raise SourceError(must_be("--group-pattern", "found in the paths", recipe.group_pattern, remedy))
+    elif recipe.group_column is None:
+        return frame, notes
+    num_without = frame["group"].null_count()
+    notes.append(f"{frame['group'].n_unique() - bool(num_without):,} groups.")
+    if num_without:
+        notes.append(f"{num_without:,} samples have no group; each is a group of its own.")
+    return frame, notes
+
+
+def _first_capture(paths: pl.Series, pattern: str) -> pl.Series:
+    try:
+        return paths.str.extract(pattern, 1)
+    except pl.exceptions.ComputeError:  # look-around and back-references: Python's expressions have them, Rust's do not
+        search = re.compile(pattern).search
+        found = (search(path) for path in paths)
+        return pl.Series("group", [match[1] if match else None for match in found], pl.String)
+
+
+def _class_notes(table: SampleTable) -> list[str]:
+    """Name classes that stand in some given splits only, and names that differ by case only."""
+    notes = [f"Classes {some(names)} differ by upper and lower case only." for names in _case_twins(table.class_names)]
+    present = table.frame.filter(pl.col("split").is_not_null() & pl.col("label").is_not_null())
+    pairs = present.group_by("label").agg(pl.col("split").unique())
+    given = [split for split in SPLITS if split in present["split"].unique().to_list()]
+    for label, splits in pairs.sort("label").iter_rows():
+        absent = [split for split in given if split not in splits]
+        if absent:
+            where = " and ".join(split for split in given if split in splits)
+            notes.append(f"Class {table.class_names[label]!r} has samples in {where}, none in {' and '.join(absent)}.")
+    return notes
+
+
+def _case_twins(class_names: tuple[str, ...]) -> list[list[str]]:
+    folded: dict[str, list[str]] = {}
+    for name in class_names:
+        folded.setdefault(name.strip().casefold(), []).append(name)
+    return [names for names in folded.values() if len(names) > 1]
+
+
+def _check_classes(table: SampleTable, place: Path, min_classes: int) -> None:
+    if len(table.class_names) >= min_classes:
+        return
+    remedy = "Add a folder for each class."
+    if table.class_names and (place / table.class_names[0]).is_dir():
+        remedy = f"If its folders are the classes, give {place / table.class_names[0]}."
+    raise SourceError(must_be(str(place), f"data with at least {min_classes} classes", list(table.class_names), remedy))
