@@ -1,0 +1,471 @@
+"""Policy + draws → one affine and one colour map per sample, and the pixels seen through them.
+
+On the path of a sample: ``draw_maps`` turns (seed, epoch, sample number) into ``Maps``; ``render_images`` (OpenCV, one
+thread) or ``render_batch`` (torch, any device) gives the pixels that the network sees. Both read the same maps, so a
+run looks the same on a laptop and on a GPU. ``evaluation_maps`` gives the maps of validation, test and use.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headstart.data import geometry
+from headstart.data.geometry import Affines, Border, Fit, Pixels
+from headstart.randomness import generator, uniforms
+
+if TYPE_CHECKING:
+    import torch
+
+    from headstart.recipe import Recipe
+
+Crop = Literal["random-resized", "random", "center"]
+
+CROP_ASPECT: Final = 4 / 3
+"""A random resized crop is at most this much wider or narrower than the model's input (Inception's 3/4 … 4/3)."""
+
+RANDOM_CROP_FRACTION: Final = 7 / 8
+"""A random crop is cut from a photo resized to at least 8/7 of the input (256 → 224), so that it can move."""
+
+MID_GREY: Final = 127.5
+"""Contrast pulls colours towards this constant, not towards the photo's mean: so one matrix serves all photos."""
+
+_TILE: Final = 512  # noise is read from one tile of this side; 262,144 places to read it from
+_SINGLES: Final = (
+    *("apply", "area", "aspect", "horizontal_flip", "vertical_flip", "rotation", "scale"),
+    *("brightness", "contrast", "saturation", "hue", "noise"),
+)
+_PAIRS: Final = ("position", "shift", "noise_offset")
+"""All numbers are drawn, in this order, used or not: turning one setting on leaves what the others draw."""
+
+_RGB_TO_YIQ: Final = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_LUMA: Final = np.broadcast_to(_RGB_TO_YIQ[0], (3, 3))
+_CHROMA: Final = np.eye(3) - _LUMA
+_QUARTER_TURN: Final = np.linalg.inv(_RGB_TO_YIQ) @ np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _RGB_TO_YIQ
+
+
+@dataclass(frozen=True)
+class AugmentationPolicy:
+    """How training photos are changed. The defaults change nothing.
+
+    Attributes:
+        probability: Share of the samples that are changed; the others get the evaluation map.
+        crop: "random-resized" takes a part of random size and aspect, "random" resizes and then cuts at a random
+            place, "center" takes what evaluation takes.
+        crop_scale: Smallest share of the photo's area that "random-resized" takes.
+        horizontal_flip: Probability of a left-right flip.
+        vertical_flip: Probability of a top-bottom flip.
+        rotation: At most ± degrees.
+        scale: Magnification 1 ± this.
+        shift: At most ± this share of the width and height.
+        brightness: Factor 1 ± this.
+        contrast: Factor 1 ± this, about mid-grey.
+        saturation: Factor 1 ± this, about the luma (0.299 R + 0.587 G + 0.114 B).
+        hue: At most ± this share of a turn of the colour circle.
+        noise: Largest standard deviation of Gaussian noise; 1 is the full range.
+    """
+
+    probability: float = 1.0
+    crop: Crop = "center"
+    crop_scale: float = 1.0
+    horizontal_flip: float = 0.0
+    vertical_flip: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the policy changes nothing, so that training sees what evaluation sees."""
+        nothing = AugmentationPolicy(probability=self.probability, crop_scale=self.crop_scale)
+        return self.probability == 0 or self == nothing
+
+
+PRESETS: Final[dict[str, AugmentationPolicy]] = {
+    "none": AugmentationPolicy(),
+    "light": AugmentationPolicy(crop="random-resized", crop_scale=0.7, horizontal_flip=0.5),
+    "standard": AugmentationPolicy(
+        crop="random-resized",
+        crop_scale=0.35,
+        horizontal_flip=0.5,
+        rotation=10,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.02,
+    ),
+    "strong": AugmentationPolicy(
+        crop="random-resized",
+        crop_scale=0.2,
+        horizontal_flip=0.5,
+        rotation=20,
+        scale=0.1,
+        shift=0.05,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.5,
+        hue=0.05,
+        noise=0.04,
+    ),
+}
+"""``light``: mild crop and flip; for tasks where colour and tilt carry meaning. ``standard``: the crop and flip that
+pretrained backbones were trained with, milder, a small tilt and mild colour. ``strong``: more of all, and noise."""
+
+
+def policy_from_recipe(recipe: Recipe) -> AugmentationPolicy:
+    """Give the preset that a recipe names, with the settings that the recipe sets itself in place of the preset's.
+
+    Warns:
+        UserWarning: ``crop_scale`` is set, but the crop is not "random-resized", so it has no effect.
+
+    Examples:
+        >>> from headstart.recipe import Recipe
+        >>> policy = policy_from_recipe(Recipe(augment="light", rotation=5))
+        >>> policy.rotation, policy.crop_scale
+        (5.0, 0.7)
+    """
+    settings = {field.name: getattr(recipe, _recipe_name(field.name)) for field in fields(AugmentationPolicy)}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    policy = replace(PRESETS[recipe.augment], **chosen)
+    if recipe.crop_scale is not None and policy.crop != "random-resized":
+        warnings.warn(
+            f"crop_scale = {recipe.crop_scale} has no effect with crop = {policy.crop!r}. "
+            "Set crop to 'random-resized', or leave crop_scale out.",
+            stacklevel=2,
+        )
+    return policy
+
+
+def _recipe_name(name: str) -> str:
+    return "augment_probability" if name == "probability" else name
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What happens to each of n samples. Rows are independent: ``maps[3:5]`` and ``maps[order]`` are maps again.
+
+    Attributes:
+        affine: Stored photo → model, continuous coordinates, float64, shape (n, 2, 3).
+        colour: ``out = colour[:, :3] @ rgb + colour[:, 3]`` on 0 … 255, float32, shape (n, 3, 4).
+        noise: Standard deviation of the Gaussian noise, in 0 … 255, float32, shape (n,).
+        noise_offset: (row, column) of the noise tile that is read, int32, shape (n, 2).
+        border: What lies outside the photo: its mirror image, or grey.
+    """
+
+    affine: Affines
+    colour: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    noise_offset: NDArray[np.int32]
+    border: Border
+
+    def __len__(self) -> int:
+        return len(self.affine)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> Maps:
+        return Maps(self.affine[rows], self.colour[rows], self.noise[rows], self.noise_offset[rows], self.border)
+
+    @property
+    def mirrored(self) -> NDArray[np.bool_]:
+        """Which samples are mirrored, so that their left and right keypoints swap; shape (n,)."""
+        return geometry.mirrored(self.affine)
+
+
+def evaluation_maps(sizes: ArrayLike, *, image_size: tuple[int, int], fit: Fit, crop_fraction: float) -> Maps:
+    """Give the maps of validation, test and use: nothing random, colours as they are.
+
+    Args:
+        sizes: (height, width) of the stored photos, shape (n, 2).
+        image_size: (height, width) of the model's input.
+        fit: How a photo meets the input. "crop" resizes so that ``image_size / crop_fraction`` is covered and cuts the
+            centre out, as timm does; "letterbox" and "stretch" show the whole photo, so ``crop_fraction`` is not used.
+        crop_fraction: The backbone's ``crop_pct``.
+
+    Examples:
+        >>> maps = evaluation_maps([[200, 100]], image_size=(100, 100), fit="letterbox", crop_fraction=0.875)
+        >>> maps.affine[0].tolist()
+        [[0.5, 0.0, 25.0], [0.0, 0.5, 0.0]]
+    """
+    fraction = crop_fraction if fit == "crop" else 1.0
+    affine = geometry.resize_and_crop(sizes, image_size=image_size, fit=fit, crop_fraction=fraction)
+    num_samples = len(affine)
+    return Maps(
+        affine,
+        np.repeat(np.eye(3, 4, dtype=np.float32)[None], num_samples, axis=0),
+        np.zeros(num_samples, np.float32),
+        np.zeros((num_samples, 2), np.int32),
+        "fill" if fit == "letterbox" else "reflect",
+    )
+
+
+def draw_maps(
+    policy: AugmentationPolicy,
+    *,
+    seed: int,
+    epoch: int,
+    sample_ids: ArrayLike,
+    sizes: ArrayLike,
+    image_size: tuple[int, int],
+    fit: Fit,
+    crop_fraction: float,
+) -> Maps:
+    """Draw the maps of training samples: a pure function, in which each row depends on its own sample only.
+
+    Args:
+        policy: What may happen.
+        seed: The run's seed.
+        epoch: Epoch number; each epoch draws anew.
+        sample_ids: The samples' numbers in the table, shape (n,).
+        sizes: (height, width) of their stored photos, shape (n, 2).
+        image_size: (height, width) of the model's input.
+        fit: How a photo meets the input; see ``evaluation_maps``.
+        crop_fraction: The backbone's ``crop_pct``.
+
+    Returns:
+        Maps of the n samples, in their order.
+
+    Examples:
+        >>> common = dict(seed=1, epoch=0, image_size=(224, 224), fit="crop", crop_fraction=0.875)
+        >>> both = draw_maps(PRESETS["standard"], sample_ids=[5, 9], sizes=[[256, 300], [256, 256]], **common)
+        >>> alone = draw_maps(PRESETS["standard"], sample_ids=[9], sizes=[[256, 256]], **common)
+        >>> bool((both[1:].affine == alone.affine).all())
+        True
+    """
+    evaluation = evaluation_maps(sizes, image_size=image_size, fit=fit, crop_fraction=crop_fraction)
+    if policy.is_identity:
+        return evaluation
+    drawn = _draw(seed, epoch, sample_ids)
+    applied = drawn["apply"] < policy.probability
+    affine = evaluation.affine
+    if policy.crop == "random":
+        fraction = min(crop_fraction, RANDOM_CROP_FRACTION)
+        affine = geometry.resize_and_crop(
+            sizes, image_size=image_size, fit=fit, crop_fraction=fraction, position=drawn["position"]
+        )
+    elif policy.crop == "random-resized":
+        affine = _random_resized(policy, drawn, geometry.frames(sizes, image_size=image_size, fit=fit), image_size)
+    affine = geometry.compose(affine, *_moves(policy, drawn, image_size))
+    return Maps(
+        np.where(applied[:, None, None], affine, evaluation.affine),
+        np.where(applied[:, None, None], _colours(policy, drawn), evaluation.colour),
+        np.where(applied, 255 * policy.noise * drawn["noise"], 0).astype(np.float32),
+        (drawn["noise_offset"] * _TILE).astype(np.int32),
+        evaluation.border,
+    )
+
+
+def _draw(seed: int, epoch: int, sample_ids: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """Draw every number a sample may need, by name: uniform on [0, 1), shape (n,), or (n, 2) for pairs."""
+    count = len(_SINGLES) + 2 * len(_PAIRS)
+    numbers = uniforms(seed, stream="augmentation", epoch=epoch, indices=sample_ids, count=count)
+    drawn = dict(zip(_SINGLES, numbers.T, strict=False))
+    pairs = numbers[:, len(_SINGLES) :].reshape(len(numbers), len(_PAIRS), 2)
+    return drawn | {name: pairs[:, place] for place, name in enumerate(_PAIRS)}
+
+
+def _around(middle: float, spread: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    return middle + spread * (2 * uniform - 1)
+
+
+def _random_resized(
+    policy: AugmentationPolicy,
+    drawn: dict[str, NDArray[np.float64]],
+    frames: NDArray[np.float64],
+    image_size: tuple[int, int],
+) -> Affines:
+    """Draw the aspect first, then the area among those that fit: what Inception's crop gives, without its retries.
+
+    Boxes are rounded to whole pixels, so that a crop that is not turned can be resized instead of warped.
+    """
+    width, height, frame_aspect = frames[:, 2], frames[:, 3], frames[:, 4]
+    aspect = frame_aspect * np.exp(_around(0, np.log(CROP_ASPECT), drawn["aspect"]))
+    most_width = np.minimum(width, height * aspect)
+    most_area = most_width * most_width / (aspect * width * height)
+    least_area = np.minimum(policy.crop_scale, most_area)
+    area = least_area + (most_area - least_area) * drawn["area"]
+    crop_width = most_width * np.sqrt(area / most_area)
+    crop = np.stack([crop_width, crop_width / aspect], axis=1)
+    corner = frames[:, :2] + (frames[:, 2:4] - crop) * drawn["position"]
+    low, high = np.rint(corner), np.maximum(np.rint(corner + crop), np.rint(corner) + 1)
+    return geometry.boxes_to_frame(np.concatenate([low, high - low], axis=1), image_size=image_size)
+
+
+def _moves(
+    policy: AugmentationPolicy, drawn: dict[str, NDArray[np.float64]], image_size: tuple[int, int]
+) -> list[Affines]:
+    """Give the flips and turns that follow the crop, leaving out what the policy has none of."""
+    moves = []
+    if policy.horizontal_flip or policy.vertical_flip:
+        across, down = drawn["horizontal_flip"] < policy.horizontal_flip, drawn["vertical_flip"] < policy.vertical_flip
+        moves.append(geometry.flips(across, down, image_size=image_size))
+    if policy.rotation or policy.scale or policy.shift:
+        degrees = _around(0, policy.rotation, drawn["rotation"])
+        scale = _around(1, policy.scale, drawn["scale"])
+        moves.append(geometry.turns(degrees, scale, _around(0, policy.shift, drawn["shift"]), image_size=image_size))
+    return moves
+
+
+def _colours(policy: AugmentationPolicy, drawn: dict[str, NDArray[np.float64]]) -> NDArray[np.float32]:
+    return colour_maps(
+        brightness=_around(1, policy.brightness, drawn["brightness"]),
+        contrast=_around(1, policy.contrast, drawn["contrast"]),
+        saturation=_around(1, policy.saturation, drawn["saturation"]),
+        hue=_around(0, policy.hue, drawn["hue"]),
+    )
+
+
+def colour_maps(
+    *, brightness: ArrayLike, contrast: ArrayLike, saturation: ArrayLike, hue: ArrayLike
+) -> NDArray[np.float32]:
+    """Join four colour changes, in the order of the arguments, into one matrix per sample; clipping comes after.
+
+    Args:
+        brightness: Factor on all channels, shape (n,).
+        contrast: Factor on the distance from mid-grey (127.5), shape (n,).
+        saturation: Factor on the distance from the pixel's own grey, shape (n,).
+        hue: Rotation of the chroma plane of YIQ, as a share of a full turn, shape (n,). Luma stays as it is.
+
+    Returns:
+        Shape (n, 3, 4), for RGB in 0 … 255.
+
+    Examples:
+        >>> darker = colour_maps(brightness=[0.5], contrast=[1], saturation=[1], hue=[0])
+        >>> (darker[0] @ [200, 100, 50, 1]).round().tolist()
+        [100.0, 50.0, 25.0]
+    """
+    turn = 2 * np.pi * np.asarray(hue, np.float64)
+    saturation = np.asarray(saturation, np.float64)
+    contrast = np.asarray(contrast, np.float64)
+    factor = contrast * np.asarray(brightness, np.float64)
+    kept, turned = (factor * saturation * np.cos(turn)), (factor * saturation * np.sin(turn))
+    parts = np.stack([factor, kept, turned], axis=1) @ np.stack([_LUMA, _CHROMA, _QUARTER_TURN]).reshape(3, 9)
+    maps = np.empty((len(turn), 3, 4), np.float32)
+    maps[:, :, :3] = parts.reshape(-1, 3, 3)
+    maps[:, :, 3] = (MID_GREY * (1 - contrast))[:, None]
+    return maps
+
+
+def render(image: Pixels, maps: Maps, *, image_size: tuple[int, int], out: Pixels | None = None) -> Pixels:
+    """Give one stored photo as the model sees it; see ``render_images``. ``maps`` holds the one row for it."""
+    return render_images([image], maps, image_size=image_size, out=None if out is None else out[None])[0]
+
+
+def render_images(
+    images: Sequence[Pixels], maps: Maps, *, image_size: tuple[int, int], out: Pixels | None = None
+) -> Pixels:
+    """Give stored photos as the model sees them, on the calling thread, with OpenCV.
+
+    Args:
+        images: n RGB photos, uint8, each of shape (height, width, 3).
+        maps: Their maps.
+        image_size: (height, width) of the result.
+        out: Where to write, uint8, C-contiguous, shape (n, *image_size, 3); a new array if not given.
+
+    Returns:
+        ``out``, shape (n, *image_size, 3).
+
+    Raises:
+        HeadstartError: An image is not 8-bit RGB.
+
+    Examples:
+        >>> photo = np.full((300, 400, 3), 80, np.uint8)
+        >>> maps = evaluation_maps([photo.shape[:2]], image_size=(224, 224), fit="crop", crop_fraction=0.875)
+        >>> render_images([photo], maps, image_size=(224, 224)).shape
+        (1, 224, 224, 3)
+    """
+    if out is None:
+        out = np.empty((len(images), *image_size, 3), np.uint8)
+    if not len(images):
+        return out
+    sizes = [image.shape[:2] for image in images]
+    windows = geometry.find_windows(maps.affine, sizes, image_size=image_size, border=maps.border)
+    recoloured = _recoloured(maps)
+    for index, image in enumerate(images):
+        part, affine = windows.cut(image, index), windows.affine[index]
+        pixels = geometry.warp_image(part, affine, image_size=image_size, border=maps.border, out=out[index])
+        if recoloured[index]:
+            cv2.transform(pixels, maps.colour[index], dst=pixels)
+        if maps.noise[index] > 0:
+            _add_noise(pixels, float(maps.noise[index]), maps.noise_offset[index].tolist())
+    return out
+
+
+def _recoloured(maps: Maps) -> NDArray[np.bool_]:
+    """Tell which samples' colours change at all; an eighth of a grey level over the whole range does not show."""
+    return np.abs(maps.colour - np.eye(3, 4, dtype=np.float32)).max(axis=(1, 2)) > 1e-4
+
+
+@lru_cache(maxsize=1)
+def _noise_tile() -> NDArray[np.float32]:
+    """Give the unit-normal noise that all samples read, each from its own place; the same in every run."""
+    return generator(0, stream="noise").standard_normal((_TILE, _TILE, 3), dtype=np.float32)
+
+
+@lru_cache(maxsize=2)
+def _wrapped_noise(image_size: tuple[int, int]) -> NDArray[np.float32]:
+    """Give the tile continued past its edges, so that a whole image is one view at any offset."""
+    return np.pad(_noise_tile(), ((0, image_size[0]), (0, image_size[1]), (0, 0)), mode="wrap")
+
+
+def _add_noise(pixels: Pixels, deviation: float, offset: list[int]) -> None:
+    height, width = pixels.shape[:2]
+    noise = _wrapped_noise((height, width))[offset[0] : offset[0] + height, offset[1] : offset[1] + width]
+    cv2.addWeighted(pixels, 1.0, noise, deviation, 0.0, dst=pixels, dtype=cv2.CV_8U)
+
+
+def render_batch(padded: torch.Tensor, maps: Maps, *, sizes: ArrayLike, image_size: tuple[int, int]) -> torch.Tensor:
+    """Give stored photos as the model sees them, on the device they lie on, with torch.
+
+    The same maps give the same pixels as ``render_images``, to rounding. Where photos may be larger than the input,
+    cut them first with ``geometry.find_windows`` and pass its sizes and affine maps, as ``batches`` does.
+
+    Args:
+        padded: n RGB photos, uint8, shape (n, height, width, 3); see ``geometry.warp_batch``.
+        maps: Their maps, from the photos as they lie in ``padded``.
+        sizes: (height, width) of each photo, shape (n, 2).
+        image_size: (height, width) of the result.
+
+    Returns:
+        Uint8, contiguous, shape (n, *image_size, 3), on the device of ``padded``.
+    """
+    import torch
+
+    with torch.no_grad(), torch.autocast(padded.device.type, enabled=False):
+        pixels = geometry.warp_batch(padded, maps.affine, sizes=sizes, image_size=image_size, border=maps.border)
+        pixels = pixels.round_()  # OpenCV rounds to bytes after each step, so this path does too
+        if _recoloured(maps).any():
+            matrices = torch.from_numpy(maps.colour).to(padded.device)
+            flat = torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], pixels.flatten(2))
+            pixels = flat.view_as(pixels).round_().clamp_(0, 255)
+        if (maps.noise > 0).any():
+            pixels = (pixels + _noise_batch(maps, image_size, padded.device)).round_().clamp_(0, 255)
+        return pixels.permute(0, 2, 3, 1).to(torch.uint8, memory_format=torch.contiguous_format)
+
+
+def _noise_batch(maps: Maps, image_size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """Give each sample's noise, scaled, shape (n, 3, *image_size)."""
+    import torch
+
+    offset = torch.from_numpy(maps.noise_offset).to(device, torch.int64)
+    rows = (offset[:, :1] + torch.arange(image_size[0], device=device)) % _TILE
+    columns = (offset[:, 1:] + torch.arange(image_size[1], device=device)) % _TILE
+    noise = _noise_tile_on(str(device))[rows[:, :, None], columns[:, None, :]]
+    return noise.permute(0, 3, 1, 2) * torch.from_numpy(maps.noise).to(device)[:, None, None, None]
+
+
+@lru_cache(maxsize=4)
+def _noise_tile_on(device: str) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(_noise_tile()).to(device)
