@@ -1,0 +1,1 @@
+"""Scores of a classifier: metrics, their intervals, calibration, and the evaluation of one split."""

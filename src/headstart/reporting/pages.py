@@ -1,0 +1,128 @@
+"""Turning results into one self-contained HTML file: Jinja2 templates, one stylesheet, and how numbers are worded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from headstart.evaluation.intervals import Score
+from headstart.files import written_aside
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+NOTHING: Final = "–"
+"""Stands where a value is undefined."""
+
+_PLAIN_SCORES: Final = ("log_loss",)  # in nats; the others are shares and shown in percent
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill a template; every value is escaped.
+
+    Args:
+        template: File name in ``templates/``.
+        context: What the template names. A name that is missing is an error, not a blank.
+
+    Returns:
+        The HTML, with the stylesheet inside and no outside resource.
+    """
+    return _environment().get_template(template).render(context)
+
+
+def write_page(template: str, context: Mapping[str, Any], path: Path) -> None:
+    """Fill a template and write the page in one atomic step."""
+    html = render(template, context)
+    with written_aside(path) as aside:
+        aside.write_text(html, encoding="utf-8")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    r"""Word a share in percent.
+
+    Examples:
+        >>> percent(0.9318), percent(None)
+        ('93.2\xa0%', '–')
+    """
+    return NOTHING if share is None or math.isnan(share) else f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def number(value: float | None) -> str:
+    """Word a count with thousands apart, or a fraction with four digits that count.
+
+    Examples:
+        >>> number(12345), number(0.123456), number(3e-4), number(None)
+        ('12,345', '0.1235', '0.0003', '–')
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    r"""Word a time as people say it.
+
+    Examples:
+        >>> duration(12.3), duration(75), duration(3780)
+        ('12.3\xa0s', '1\xa0min 15\xa0s', '1\xa0h 03\xa0min')
+    """
+    if seconds is None or math.isnan(seconds):
+        return NOTHING
+    if round(seconds, 1) < 60:
+        return f"{seconds:.2f}\N{NO-BREAK SPACE}s" if seconds < 1 else f"{seconds:.1f}\N{NO-BREAK SPACE}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}\N{NO-BREAK SPACE}min {rest}\N{NO-BREAK SPACE}s"
+    return f"{minutes // 60}\N{NO-BREAK SPACE}h {minutes % 60:02}\N{NO-BREAK SPACE}min"
+
+
+def score_value(score: Score, name: str) -> str:
+    r"""Word a score's value.
+
+    Examples:
+        >>> score_value(Score(0.93, 0.91, 0.95), "accuracy"), score_value(Score(0.2, 0.1, 0.3), "log_loss")
+        ('93.0\xa0%', '0.200')
+    """
+    return f"{score.value:.3f}" if name.startswith(_PLAIN_SCORES) else percent(score.value)
+
+
+def score_interval(score: Score, name: str) -> str:
+    r"""Word a score's interval.
+
+    Examples:
+        >>> score_interval(Score(0.93, 0.91, 0.95), "accuracy")
+        '91.0 – 95.0\xa0%'
+    """
+    if name.startswith(_PLAIN_SCORES):
+        return f"{score.low:.3f} – {score.high:.3f}"
+    return f"{score.low * 100:.1f} – {percent(score.high)}"
+
+
+def score_name(name: str) -> str:
+    """Word a score's name.
+
+    Examples:
+        >>> score_name("macro_f1"), score_name("calibration_error_unscaled")
+        ('Macro F1', 'Calibration error before scaling')
+    """
+    words = name.replace("_unscaled", " before scaling").replace("_f1", " F1").replace("_", " ")
+    return words[0].upper() + words[1:]
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (percent, number, duration, score_value, score_interval, score_name)
+    environment.filters.update({function.__name__: function for function in filters})
+    return environment

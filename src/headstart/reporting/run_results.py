@@ -1,0 +1,164 @@
+"""Gathers what a run's report shows: from the run folder, the scores and the pixels to ``RunResults``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from headstart.data.account import Account, describe
+from headstart.data.augmentation import draw_maps, policy_from_recipe, render
+from headstart.data.store import PixelStore
+from headstart.data.table import SPLITS, SampleTable
+from headstart.evaluation.classification import most_confident_mistakes
+from headstart.recipe import Recipe
+from headstart.reporting.concerns import Concern
+from headstart.reporting.run_report import Mistake, RunResults
+from headstart.runs import RunFolder
+from headstart.training.history import read_history
+
+if TYPE_CHECKING:
+    from headstart.models.backbones import InputContract
+    from headstart.scoring import Scoring
+    from headstart.training.fit import FitResult
+
+NUM_SHEET_PHOTOS = 6
+"""Training photos on the contact sheet; each is shown in as many draws."""
+
+
+def gather_results(
+    run: RunFolder,
+    table: SampleTable,
+    store: PixelStore,
+    *,
+    found: Account,
+    fitted: FitResult,
+    scoring: Scoring,
+    contract: InputContract,
+) -> RunResults:
+    """Put together everything the report shows.
+
+    Args:
+        run: The run folder, with history, bundle and facts in it.
+        table: Checked and split.
+        store: The pixels: thumbnails come from here, the user's files are not opened again.
+        found: The account of the files.
+        fitted: What training chose.
+        scoring: Scores and probabilities.
+        contract: How the network sees a photo.
+    """
+    facts = run.facts
+    worries = [Concern("The given split leaks", line) for line in facts["leaks"]]
+    worries += [Concern("Of the training", note) for note in (*fitted.notes, *scoring.notes)]
+    return RunResults(
+        title=run.path.resolve().name,
+        data=str(run.recipe.data),
+        backbone=run.recipe.backbone,
+        weights=" ".join(line.strip() for line in facts["weights"]),
+        class_names=table.class_names,
+        test=scoring.evaluations.get("test"),
+        validation=scoring.evaluations.get("validation"),
+        monitor=run.recipe.monitor,
+        history=read_history(run.path),
+        counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
+        account=[*table.notes, *describe(found)],
+        split=facts["split"],
+        split_counts=count_by_class(table),
+        worries=worries,
+        seconds=stage_seconds(facts["seconds"], fitted, scoring, num_files=table.frame.height),
+        mistakes=find_mistakes(scoring, table, store),
+        contact_sheet=draw_contact_sheet(table, store, run.recipe, contract),
+        recipe=run.recipe.model_dump(mode="json"),
+        versions=facts["versions"],
+        hashes=hash_files(run.path, ("table.parquet", "split.parquet", "bundle/weights.safetensors")),
+    )
+
+
+def count_by_class(table: SampleTable) -> pl.DataFrame:
+    """Count the kept samples of each class in each split: ``class_name, train, validation, test``."""
+    kept = table.kept
+    columns: dict[str, Any] = {"class_name": pl.Series(table.class_names, dtype=pl.String)}
+    for split in SPLITS:
+        labels = kept.filter(pl.col("split") == split)["label"].to_numpy()
+        columns[split] = np.bincount(labels, minlength=len(table.class_names))
+    return pl.DataFrame(columns)
+
+
+def stage_seconds(
+    seconds: Mapping[str, float], fitted: FitResult, scoring: Scoring, *, num_files: int
+) -> dict[str, dict[str, float]]:
+    """Put seconds by stage, and by part where known, into the form of the report."""
+    stages: dict[str, dict[str, float]] = {stage: {"total": total} for stage, total in seconds.items()}
+    stages.get("pass over the files", {})["num_images"] = num_files
+    stages.pop("training", None)
+    for stage, parts in fitted.seconds.items():
+        total = parts.get("total", 0.0) + parts.get("head", 0.0)
+        total = total or sum(parts.get(part, 0.0) for part in ("step", "wait", "validation", "checkpoint"))
+        stages[stage] = {**parts, "total": total, "num_images": fitted.num_images[stage]}
+    stages.get("evaluation", {}).update(
+        {part: value for part, value in scoring.log.seconds.items() if part != "total"},
+        num_images=scoring.log.num_images,
+    )
+    return stages
+
+
+def find_mistakes(scoring: Scoring, table: SampleTable, store: PixelStore) -> list[Mistake]:
+    """Give the surest wrong answers on the test split (on validation where there is no test)."""
+    rows, probabilities = scoring.of_split("test" if "test" in scoring.evaluations else "validation")
+    if rows.is_empty():
+        return []
+    chosen = most_confident_mistakes(probabilities, rows["label"].to_numpy())
+    names = table.class_names
+    return [
+        Mistake(
+            image=store.read(int(rows["record"][index])),
+            true=names[rows["label"][index]],
+            predicted=names[int(probabilities[index].argmax())],
+            probability=float(probabilities[index].max()),
+            path=rows["path"][index],
+        )
+        for index in chosen.tolist()
+    ]
+
+
+def draw_contact_sheet(
+    table: SampleTable, store: PixelStore, recipe: Recipe, contract: InputContract
+) -> list[NDArray[np.uint8]]:
+    """Draw some training photos as the network sees them in its first epochs: a row a photo, a column an epoch."""
+    train = table.kept.filter(pl.col("split") == "train")
+    spread = np.unique(np.linspace(0, train.height - 1, NUM_SHEET_PHOTOS).astype(int))
+    rows, policy = train[spread], policy_from_recipe(recipe)
+    records = rows["record"].to_numpy()
+    by_epoch = [
+        draw_maps(
+            policy,
+            seed=recipe.seed,
+            epoch=epoch,
+            sample_ids=rows["sample_id"].to_numpy(),
+            sizes=np.asarray(store.sizes)[records],
+            image_size=contract.image_size,
+            fit=contract.fit,
+            crop_fraction=contract.crop_fraction,
+        )
+        for epoch in range(NUM_SHEET_PHOTOS)
+    ]
+    return [
+        render(store.read(int(record)), maps[slice(number, number + 1)], image_size=contract.image_size)
+        for number, record in enumerate(records)
+        for maps in by_epoch
+    ]
+
+
+def hash_files(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Give the SHA-256 of files that are there, by name."""
+    hashes: dict[str, str] = {}
+    for name in names:
+        if (folder / name).exists():
+            with (folder / name).open("rb") as file:
+                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
