@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headstart.data.account import Account, describe
 from headstart.data.augmentation import draw_maps, policy_from_recipe, render
 from headstart.data.store import PixelStore
 from headstart.data.table import SPLITS, SampleTable
@@ -36,7 +35,6 @@ def gather_results(
     table: SampleTable,
     store: PixelStore,
     *,
-    found: Account,
     fitted: FitResult,
     scoring: Scoring,
     contract: InputContract,
@@ -47,7 +45,6 @@ def gather_results(
         run: The run folder, with history, bundle and facts in it.
         table: Checked and split.
         store: The pixels: thumbnails come from here, the user's files are not opened again.
-        found: The account of the files.
         fitted: What training chose.
         scoring: Scores and probabilities.
         contract: How the network sees a photo.
@@ -66,7 +63,7 @@ def gather_results(
         monitor=run.recipe.monitor,
         history=read_history(run.path),
         counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
-        account=[*table.notes, *describe(found)],
+        account=facts["account"],
         split=facts["split"],
         split_counts=count_by_class(table),
         worries=worries,

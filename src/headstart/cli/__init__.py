@@ -1,0 +1,65 @@
+"""The command line: one file per command, each calling one public function.
+
+Commands are imported when they are called, so ``headstart --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from headstart import __version__
+from headstart.errors import HeadstartError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+COMMANDS = {
+    "demo": "Run the main job on a bundled data set; needs no network.",
+    "sample": "Write a bundled data set: real handwritten digits as class folders.",
+    "check": "Account for every file: what is broken, duplicated, unbalanced, leaking.",
+    "train": "Check, split, train, evaluate, report, bundle.",
+    "evaluate": "Score a trained model on its own test images or on other labelled photos.",
+    "predict": "Label photos with a trained model.",
+}
+"""Commands and what each does, in the order of the help."""
+
+
+def build_app() -> App:
+    """Make the command-line application; no command is imported yet."""
+    from cyclopts import App
+
+    app = App(
+        name="headstart",
+        version=f"headstart {__version__}",
+        help="From a folder of labelled photos to an image model you can trust.",
+        help_format="plaintext",
+    )
+    for name, help_text in COMMANDS.items():
+        app.command(f"headstart.cli.{name}:{name}", name=name, help=help_text)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 done with errors in some images, 2 not done (message), 130 stopped by hand."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = build_app()(arguments)
+    except HeadstartError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - the one place that prints errors
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\nStopped. {stop}".rstrip(), file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(*_: object) -> None:
+    """Treat a request to end (a cluster's scheduler sends it) like Ctrl-C: save, say how to resume, leave."""
+    raise KeyboardInterrupt

@@ -1,0 +1,42 @@
+"""``headstart train``: check, split, train, evaluate, report, bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from headstart.cli.flags import recipe_from_flags, with_recipe_flags
+from headstart.errors import RecipeError
+
+GROUPS = ("Data", "Split", "Pixels", "Augmentation", "Model", "Training", "Machine")
+
+
+def _train(
+    data: Annotated[Path | None, Parameter(help="the photos: a folder, a table, or an archive of either")] = None,
+    *,
+    out: Annotated[Path | None, Parameter(help="the run folder, new or empty")] = None,
+    recipe: Annotated[Path | None, Parameter(help="settings from a TOML file, e.g. RUN/recipe.toml")] = None,
+    resume: Annotated[Path | None, Parameter(help="go on with this run where it stopped")] = None,
+    **settings: Any,
+) -> None:
+    from headstart import pipeline
+
+    if resume is not None:
+        given = [name for name, value in {"DATA": data, "--out": out, "--recipe": recipe, **settings}.items() if value]
+        if given:
+            raise RecipeError(f"--resume takes everything from the run's own recipe; leave out {', '.join(given)}.")
+        pipeline.resume(resume)
+        return
+    if data is not None:
+        settings["data"] = str(data)
+    resolved = recipe_from_flags(settings, recipe_file=recipe)
+    if out is None or resolved.data is None:
+        raise RecipeError(
+            "train needs DATA and --out RUN, or --recipe FILE with data in it and --out RUN, or --resume RUN."
+        )
+    pipeline.train(out=out, recipe=resolved)
+
+
+train = with_recipe_flags(_train, groups=GROUPS)

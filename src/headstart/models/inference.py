@@ -1,0 +1,169 @@
+"""Running a network over stored images without augmentation: features for the probe, logits for the scores.
+
+On a CPU the network runs compiled (OpenVINO, checked against PyTorch on the first batch); on a GPU it runs as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from headstart.data.augmentation import Maps, evaluation_maps
+from headstart.data.batches import BatchLoader
+from headstart.models.compiled import compile_forward
+from headstart.progress import track
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.models.network import Network
+
+BATCH_SIZE = 64
+"""Images a forward pass: enough to fill the cores, little enough for a laptop's memory."""
+
+WORTH_COMPILING = 256
+"""Fewer images than this are done sooner in PyTorch than compiling takes (measured: 2-4 s for small networks)."""
+
+What = Literal["features", "logits"]
+
+
+@dataclass
+class InferenceLog:
+    """What a pass over the store took and how it ran.
+
+    Attributes:
+        note: Why it did not run compiled where that was expected, else None.
+        seconds: By part: ``decode`` and ``augment`` (summed over threads), ``wait``, ``step``, ``total``.
+        num_images: Images done.
+    """
+
+    note: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    num_images: int = 0
+
+
+class _Part(nn.Module):
+    """The part of a network that is asked for, as a module of its own (so that it can be compiled)."""
+
+    def __init__(self, network: Network, what: What) -> None:
+        super().__init__()
+        self.network = network
+        self.what = what
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network.features(pixels) if self.what == "features" else self.network(pixels)
+
+
+def iterate_outputs(
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.integer],
+    *,
+    what: What = "logits",
+    first_batch: int = 0,
+    num_threads: int | None = None,
+    log: InferenceLog | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """Run a network over stored images and give its outputs batch by batch, in the order asked for.
+
+    Args:
+        network: Put into eval mode here.
+        store: The pixels.
+        records: Rows of the store, shape (n,).
+        what: Pooled features of the backbone, or the head's logits.
+        first_batch: Batch of ``BATCH_SIZE`` to start with (to go on after a break).
+        num_threads: Threads that prepare pixels; all cores unless told.
+        log: Filled with notes and seconds where given.
+
+    Yields:
+        Float32 arrays of shape (batch, features or classes).
+    """
+    log = log if log is not None else InferenceLog()
+    device = next(network.parameters()).device
+    loader = evaluation_loader(network, store, records, first_batch=first_batch, num_threads=num_threads)
+    forward: Callable[[Tensor], Tensor] | None = None
+    start, step_seconds = time.perf_counter(), 0.0
+    part = _Part(network, what).eval()
+    with torch.inference_mode():
+        for batch in loader:
+            step_start = time.perf_counter()
+            pixels = batch.pixels.to(device, non_blocking=True)
+            if forward is None:
+                forward = _choose_forward(part, pixels, num_images=len(records) - first_batch * BATCH_SIZE, log=log)
+            values = forward(pixels).float().cpu().numpy()
+            step_seconds += time.perf_counter() - step_start
+            log.num_images += len(values)
+            yield values
+    total = time.perf_counter() - start
+    log.seconds = {**loader.seconds, "step": step_seconds, "total": total}
+
+
+def run_network(
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.integer],
+    *,
+    what: What = "logits",
+    description: str = "scoring",
+    num_threads: int | None = None,
+    log: InferenceLog | None = None,
+) -> NDArray[np.float32]:
+    """Run a network over stored images and give all outputs at once, shape (n, features or classes).
+
+    See ``iterate_outputs`` for the arguments; ``description`` names the progress bar (empty: none).
+    """
+    outputs: list[NDArray[np.float32]] = []
+    with track(description, len(records), quiet=not description) as advance:
+        for values in iterate_outputs(network, store, records, what=what, num_threads=num_threads, log=log):
+            outputs.append(values)
+            advance(len(values))
+    return np.concatenate(outputs) if outputs else np.empty((0, 0), np.float32)
+
+
+def evaluation_loader(
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.integer],
+    *,
+    batch_size: int = BATCH_SIZE,
+    first_batch: int = 0,
+    num_threads: int | None = None,
+) -> BatchLoader:
+    """Give batches of stored images as the network sees them in use: resized and cropped, nothing random."""
+    contract = network.contract
+    sizes = np.asarray(store.sizes)[np.asarray(records)]
+
+    def maps_for(positions: NDArray[np.integer]) -> Maps:
+        return evaluation_maps(
+            sizes[positions],
+            image_size=contract.image_size,
+            fit=contract.fit,
+            crop_fraction=contract.crop_fraction,
+        )
+
+    return BatchLoader(
+        store,
+        records,
+        maps_for=maps_for,
+        image_size=contract.image_size,
+        batch_size=batch_size,
+        first_batch=first_batch,
+        num_threads=num_threads,
+        device=str(next(network.parameters()).device),
+    )
+
+
+def _choose_forward(
+    part: nn.Module, pixels: Tensor, *, num_images: int, log: InferenceLog
+) -> Callable[[Tensor], Tensor]:
+    if pixels.device.type != "cpu" or num_images < WORTH_COMPILING:
+        return part
+    compiled = compile_forward(part, pixels)
+    log.note = compiled.note
+    return compiled

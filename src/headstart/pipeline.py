@@ -1,0 +1,265 @@
+"""The whole path of a run as one short function; a newcomer starts here.
+
+``train`` reads like the picture in the README: source → one pass over the files → split → probe, then fine-tuning →
+scores → report and bundle. Each stage leaves its result in the run folder and is not repeated when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.data.account import Account
+from headstart.data.account import describe as describe_account
+from headstart.data.sources import read_source
+from headstart.data.splits import assign_splits, describe, save_split
+from headstart.data.table import SampleTable
+from headstart.errors import RecipeError, WeightsError, must_be
+from headstart.preparation import PreparedData, prepare, reopen
+from headstart.progress import say
+from headstart.recipe import Recipe, make_recipe
+from headstart.runs import RunFolder
+from headstart.samples import write_digits
+
+DEMO_SETTINGS: dict[str, Any] = {
+    "backbone": "resnet10t",
+    "image_size": 64,
+    "augment": "light",
+    "horizontal_flip": 0.0,
+    "rotation": 10.0,
+    "epochs": 10,
+}
+"""What the demo trains: a small network that takes a laptop a minute. Digits must not be mirrored."""
+
+DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "epochs": 16, "lr": 3e-3, "probe_epochs": 20}
+"""What changes where there are no pretrained weights: more and larger steps."""
+
+if TYPE_CHECKING:
+    from headstart.models.network import Network
+    from headstart.scoring import Scoring
+    from headstart.training.fit import FitResult
+
+
+def train(
+    data: str | Path | None = None, *, out: str | Path, recipe: Recipe | None = None, **settings: Any
+) -> RunFolder:
+    """Check, split, train, evaluate, report, bundle.
+
+    Args:
+        data: The photos: a folder of class folders, a table, or an archive of either.
+        out: The run folder, new or empty.
+        recipe: Settings to start from; the defaults where there are none.
+        **settings: Single settings by name, e.g. ``lr=5e-6, image_size=224``: the fields of ``Recipe``.
+
+    Returns:
+        The run folder, with ``report.html``, ``metrics.json``, ``predictions.parquet``, ``bundle/`` and the rest in it.
+
+    Raises:
+        RecipeError: A setting is unknown or not allowed.
+        HeadstartError: The data, the weights or the folder cannot be used; the message says what to do.
+    """
+    return _carry_out(RunFolder.create(Path(out), _resolve(recipe, data, settings)))
+
+
+def resume(folder: str | Path) -> RunFolder:
+    """Go on with a run where it stopped; a finished one is left as it is."""
+    run = RunFolder.open(Path(folder))
+    if run.is_finished:
+        say(f"This run is finished: {run.path / 'report.html'}")
+        return run
+    return _carry_out(run)
+
+
+def check(
+    data: str | Path | None = None, *, out: str | Path | None = None, recipe: Recipe | None = None, **settings: Any
+) -> Account:
+    """Account for every file: what is broken, duplicated, unbalanced, leaking.
+
+    Args:
+        data: The photos: a folder of class folders, a table, or an archive of either.
+        out: Folder for ``check.html`` and ``check.parquet``; nothing is saved without it.
+        recipe: Settings to start from.
+        **settings: Single settings by name.
+
+    Returns:
+        The account, whose numbers add up: found = kept + excluded.
+    """
+    recipe = _resolve(recipe, data, settings)
+    folder = Path(out) if out else None
+    table = read_source(recipe, unpack_dir=_unpack_dir(folder))
+    found = prepare(table, recipe, image_size=recipe.image_size or (224, 224))
+    if folder:
+        from headstart.reporting.check_page import write_check_page
+
+        folder.mkdir(parents=True, exist_ok=True)
+        found.table.save(folder / "check.parquet")
+        write_check_page(found.account, found.table, found.store, folder / "check.html")
+        say(f"page: {folder / 'check.html'}")
+    return found.account
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    recipe: Recipe | None = None,
+    **settings: Any,
+) -> Scoring:
+    """Score a trained model, with intervals: on its own test images, or on other labelled photos.
+
+    Args:
+        run: A run folder.
+        data: Other labelled photos, in any form that ``train`` takes; without them, the run's own test images.
+        out: Folder for ``metrics.json`` and ``predictions.parquet``; nothing is saved without it.
+        recipe: How to read ``data``: its columns, groups, and so on.
+        **settings: Single settings by name.
+
+    Returns:
+        The scores; ``evaluations["test"]`` holds them. Photos that the run was trained on are counted and said.
+    """
+    from headstart.reevaluation import evaluate_run
+
+    _quiet_libraries()
+    recipe = _resolve(recipe, data, settings, needs_data=False)
+    return evaluate_run(RunFolder.open(Path(run)), recipe, out=Path(out) if out else None)
+
+
+def demo(directory: str | Path = "demo") -> RunFolder:
+    """Run the main job on bundled handwritten digits; from scratch where pretrained weights cannot be had, said so."""
+    folder = Path(directory)
+    photos = folder / "digits"
+    if not photos.exists():
+        say(f"digits: {write_digits(photos):,} real handwritten digits in {photos}")
+    number = 1 + sum(1 for _ in folder.glob("run-*"))
+    settings = DEMO_SETTINGS | {"data": str(photos), "store_dir": str(folder / "store")}
+    try:
+        from headstart.models.backbones import create_backbone
+
+        _quiet_libraries()
+        create_backbone(settings["backbone"], weights="auto")
+    except WeightsError as error:
+        say(f"No pretrained weights here, so the demo trains from scratch (train would stop and say): {error}")
+        settings |= DEMO_FROM_SCRATCH
+    return train(out=folder / f"run-{number}", recipe=make_recipe(settings))
+
+
+def _carry_out(run: RunFolder) -> RunFolder:
+    _quiet_libraries()
+    with run.held():
+        found, network = _prepare(run)
+        with run.timed("training"):
+            result = _fit(run, network, found)
+        with run.timed("evaluation"):
+            scoring = _score(run, network, found)
+        with run.timed("report"):
+            _publish(run, network, found, result, scoring)
+    return run
+
+
+def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
+    """Read, check and split the data, or take both from the run folder; and make the network that fits it."""
+    recipe, table_file = run.recipe, run.path / "table.parquet"
+    if table_file.exists():
+        table = SampleTable.load(table_file)
+        network = _make_network(run, table)
+        return reopen(table, recipe, image_size=network.contract.image_size), network
+    with run.timed("source"):
+        table = read_source(recipe, unpack_dir=run.path / "unpacked")
+    with run.timed("network"):
+        network = _make_network(run, table)
+    with run.timed("pass over the files"):
+        found = prepare(table, recipe, image_size=network.contract.image_size, with_splits=False)
+    with run.timed("split"):
+        table, report = assign_splits(found.table, recipe)
+        for line in describe(report):
+            say(line)
+        save_split(table, run.path / "split.parquet")
+        lines, account = describe(report), describe_account(found.account, with_splits=False)
+        leaks = [line for line in lines if line.startswith("Leak ")]
+        run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
+        table.save(table_file)
+    for line in run.facts["weights"]:
+        say(line)
+    return replace(found, table=table), network
+
+
+def _make_network(run: RunFolder, table: SampleTable) -> Network:
+    """Make the network: from the run's probe where it is done, else pretrained backbone and fresh head."""
+    from headstart.models.bundle import load_bundle
+    from headstart.models.network import new_network
+
+    if (run.path / "probe" / "probe.json").exists():
+        return load_bundle(run.path / "probe").network
+    network = new_network(run.recipe, num_classes=len(table.class_names))
+    run.note(weights=network.weights_report.describe())
+    return network
+
+
+def _fit(run: RunFolder, network: Network, found: PreparedData) -> FitResult:
+    from headstart.training.fit import fit
+
+    return fit(network, found.table, found.store, run.recipe, folder=run.path)
+
+
+def _score(run: RunFolder, network: Network, found: PreparedData) -> Scoring:
+    from headstart.scoring import save_predictions, score
+
+    scoring = score(network, found.table, found.store, seed=run.recipe.seed, num_threads=run.recipe.num_threads)
+    save_predictions(scoring, found.table.class_names, run.path / "predictions.parquet")
+    return scoring
+
+
+def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: Scoring) -> None:
+    """Write the bundle, metrics.json and the report, and say the score."""
+    from headstart.models.bundle import save_bundle
+    from headstart.reporting.run_report import write_run_report
+    from headstart.reporting.run_results import gather_results
+    from headstart.scoring import describe_scores, save_metrics
+
+    extra = {"stage": fitted.stage, "epoch": fitted.epoch, "versions": run.facts["versions"]}
+    names = found.table.class_names
+    save_bundle(run.path / "bundle", network, class_names=names, temperature=scoring.temperature, extra=extra)
+    results = gather_results(
+        run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract
+    )
+    write_run_report(results, run.path / "report.html")
+    stages = {"probe": fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}
+    save_metrics(
+        scoring, found.table, run.path / "metrics.json", seconds=run.facts["seconds"], chosen=fitted.stage,
+        chosen_epoch=fitted.epoch, stages={stage: scores for stage, scores in stages.items() if scores},
+    )  # fmt: skip
+    for line in (*fitted.notes, *scoring.notes, *describe_scores(scoring)):
+        say(line)
+    say(f"report: {run.path / 'report.html'}")
+
+
+def _resolve(
+    recipe: Recipe | None, data: str | Path | None, settings: dict[str, Any], *, needs_data: bool = True
+) -> Recipe:
+    given = dict(settings) if data is None else {**settings, "data": str(data)}
+    resolved = make_recipe((recipe.model_dump() if recipe else {}) | given)
+    if needs_data and resolved.data is None:
+        raise RecipeError(must_be("data", "a folder, a table or an archive", None, "Say where the photos are."))
+    return resolved
+
+
+def _unpack_dir(folder: Path | None) -> Path:
+    """Where ``check`` unpacks an archive: beside its page, else in a folder that is removed when Python ends."""
+    if folder:
+        return folder / "unpacked"
+    scratch = tempfile.TemporaryDirectory(prefix="headstart-")
+    atexit.register(scratch.cleanup)
+    return Path(scratch.name)
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries' remarks (tips, hardware lists) out of what the user reads; their errors still come."""
+    for name in ("lightning", "lightning.fabric", "lightning_fabric", "timm", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(lightning|timm|torch)\..*")

@@ -1,0 +1,96 @@
+"""``headstart evaluate``: a finished run, scored on its own test images again or on other labelled photos."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from headstart.data.sources import read_source
+from headstart.data.stratification import join_units
+from headstart.data.table import SampleTable
+from headstart.errors import SourceError, must_be
+from headstart.models.bundle import Bundle, load_bundle
+from headstart.preparation import PreparedData, prepare, reopen
+from headstart.progress import say
+from headstart.recipe import Recipe
+from headstart.runs import RunFolder
+from headstart.scoring import Scoring, describe_scores, save_metrics, save_predictions, score
+
+
+def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring:
+    """Score a run's bundle on its test images, or on ``recipe.data`` where that is set; print and save the scores.
+
+    Args:
+        run: With a bundle.
+        recipe: How to read the photos; ``data`` says which.
+        out: Folder for metrics.json and predictions.parquet.
+
+    Raises:
+        SourceError: None of the photos' labels is one of the model's classes.
+    """
+    bundle = load_bundle(run.path)
+    if recipe.data is None:
+        table = SampleTable.load(run.path / "table.parquet")
+        found = reopen(table, run.recipe, image_size=bundle.network.contract.image_size)
+    else:
+        with tempfile.TemporaryDirectory(prefix="headstart-") as unpacked:
+            found = _other_photos(run, bundle, recipe, out / "unpacked" if out else Path(unpacked))
+    scoring = score(
+        bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
+        seed=run.recipe.seed, num_threads=recipe.num_threads,
+    )  # fmt: skip
+    for line in describe_scores(scoring):
+        say(line)
+    if out:
+        save_predictions(scoring, bundle.class_names, out / "predictions.parquet")
+        save_metrics(scoring, found.table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]})
+        say(f"saved: {out / 'metrics.json'}, {out / 'predictions.parquet'}")
+    return scoring
+
+
+def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Path) -> PreparedData:
+    """Read other photos as one test set, labelled with the model's classes."""
+    contract = bundle.network.contract
+    table = _with_classes_of(bundle, read_source(recipe, unpack_dir=unpack_dir))
+    found = prepare(table, recipe.updated(fit=contract.fit), image_size=contract.image_size)
+    kept = found.table.kept
+    units = pl.DataFrame({"sample_id": kept["sample_id"], "unit": join_units(kept)})
+    frame = found.table.frame.drop("unit", strict=False).join(units, on="sample_id", how="left", maintain_order="left")
+    is_kept = pl.col("excluded").is_null()
+    frame = frame.with_columns(split=pl.when(is_kept).then(pl.lit("test")))
+    _say_overlap(run, frame)
+    return replace(found, table=found.table.with_frame(frame))
+
+
+def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
+    """Number the labels as the model does; photos of classes it does not know are left out by name."""
+    numbers = {name: number for number, name in enumerate(bundle.class_names)}
+    unknown = [name for name in table.class_names if name not in numbers]
+    if len(unknown) == len(table.class_names):
+        expected = f"labelled with the model's classes ({', '.join(bundle.class_names)})"
+        raise SourceError(must_be(str(table.root), expected, ", ".join(unknown), "Rename the folders or the labels."))
+    names = pl.Series(table.class_names, dtype=pl.String)
+    old = pl.DataFrame({"label": pl.Series(range(len(names)), dtype=pl.Int32), "name": names})
+    old = old.with_columns(new=pl.col("name").replace_strict(numbers, default=None, return_dtype=pl.Int32))
+    frame = table.frame.join(old, on="label", how="left", maintain_order="left")
+    is_unknown = pl.col("new").is_null() & pl.col("label").is_not_null()
+    frame = frame.with_columns(
+        excluded=pl.when(is_unknown).then(pl.lit("no label")).otherwise("excluded"),
+        detail=pl.when(is_unknown).then(pl.lit("not one of the model's classes")).otherwise("detail"),
+        label="new",
+    ).drop("name", "new")
+    notes = (f"Left out, because the model does not know these classes: {', '.join(unknown)}.",) if unknown else ()
+    return SampleTable(frame, table.root, bundle.class_names, table.notes + notes)
+
+
+def _say_overlap(run: RunFolder, frame: pl.DataFrame) -> None:
+    """Say how many of the photos the run has learned from: they flatter the score."""
+    seen = SampleTable.load(run.path / "table.parquet").kept.filter(pl.col("split") != "test")
+    count = frame.filter(pl.col("content_hash").is_in(seen["content_hash"].implode())).height
+    if count:
+        say(
+            f"Careful: {count:,} of {frame.height:,} photos were trained on or validated with; they flatter this score."
+        )

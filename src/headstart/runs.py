@@ -1,0 +1,125 @@
+"""The run folder: what lies where, who holds it, and how long each stage took.
+
+recipe.toml  table.parquet  split.parquet  probe/  checkpoints/  history.csv  tensorboard/
+bundle/  predictions.parquet  metrics.json  report.html  run.json
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from headstart.errors import RunError, must_be
+from headstart.files import write_json
+from headstart.recipe import Recipe, make_recipe, read_recipe
+
+PACKAGES = (
+    "headstart", "torch", "timm", "lightning", "openvino", "opencv-python-headless", "simplejpeg", "pillow", "numpy",
+    "polars", "scikit-learn",
+)  # fmt: skip
+"""Packages whose versions a run records: those that can change its numbers."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder.
+
+    Attributes:
+        path: The folder.
+        recipe: What the run was asked to do.
+    """
+
+    path: Path
+    recipe: Recipe
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> RunFolder:
+        """Make a new run folder with the recipe in it.
+
+        Raises:
+            RunError: The folder holds something already; nothing is overwritten.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunError(must_be("--out", "a folder", str(path), "Name another one."))
+        if path.is_dir() and any(path.iterdir()):
+            is_run = (path / "recipe.toml").exists()
+            remedy = f"Go on with it: headstart train --resume {path}" if is_run else "Name another one."
+            raise RunError(must_be("--out", "a new or empty folder", str(path), remedy))
+        path.mkdir(parents=True, exist_ok=True)
+        recipe.save(path / "recipe.toml")
+        write_json(
+            path / "run.json", {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(), "seconds": {}}
+        )
+        return cls(path, recipe)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open a run folder.
+
+        Raises:
+            RunError: There is no run in it.
+        """
+        if not (path / "recipe.toml").exists():
+            remedy = "It lacks recipe.toml; name a folder that headstart train --out made."
+            raise RunError(must_be("RUN", "a run folder", str(path), remedy))
+        return cls(path, make_recipe(read_recipe(path / "recipe.toml"), place="recipe.toml"))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has been carried out to its report."""
+        return (self.path / "report.html").exists() and (self.path / "metrics.json").exists()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run has written down of itself."""
+        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+
+    def note(self, **facts: Any) -> None:
+        """Write facts down in run.json, beside those that stand there."""
+        write_json(self.path / "run.json", self.facts | facts)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds spent inside to a stage's seconds, over all sessions, also where the stage breaks off."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.facts["seconds"]
+            self.note(seconds=seconds | {stage: round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)})
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on the same run; on Ctrl-C say how to resume.
+
+        Raises:
+            RunError: Another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise RunError(must_be("RUN", "free", str(self.path), "Another process is training it.")) from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Nothing is lost. Go on with: headstart train --resume {self.path}") from None
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that a run's numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Probe, fine-tuning, checkpoints and history."""

@@ -1,0 +1,82 @@
+"""Checkpoints: one safetensors file that holds tensors and, in its header, JSON. Atomic, no pickle.
+
+A checkpoint is everything that the next step depends on. Randomness has no state (see ``randomness``), so what is left
+is weights, buffers, optimizer moments, the moving average, and a few counters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from headstart.errors import TrainingError, must_be
+from headstart.files import written_aside
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint aside, sync it, rename it: a crash leaves the last one whole.
+
+    Args:
+        path: The checkpoint file.
+        tensors: Names and tensors, on any device.
+        state: JSON values: epoch, step, scores, history.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with written_aside(path) as aside:
+        save_file(contiguous, aside, metadata={"state": json.dumps(state)})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint's tensors and state.
+
+    Raises:
+        TrainingError: The file is not a whole checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return tensors, json.loads(file.metadata()["state"])
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        problem = must_be(
+            str(path), "a whole checkpoint", str(error), "Remove it and resume from the run's other files."
+        )
+        raise TrainingError(problem) from None
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name tensors ``prefix.name``, to keep several state dicts in one file."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take back what ``with_prefix`` put in."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flatten an optimizer's state to ``parameter number.key`` → tensor."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{key}": value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        for number, values in state.items()
+        for key, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put flattened state back, in the memory layout of each parameter (so that the next step's bits are the same)."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        number, key = name.split(".", 1)
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape and tensor.ndim:
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+        optimizer.state[parameter][key] = tensor

@@ -1,0 +1,121 @@
+"""The cache of frozen features: a backbone that does not train is run once, whatever comes after.
+
+Features lie beside the pixel store, named by everything they depend on (weights, input contract, store contents), so
+other runs find them. They are written batch by batch; a pass that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from headstart.files import write_json
+from headstart.models.inference import BATCH_SIZE, InferenceLog, iterate_outputs
+from headstart.progress import track
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.models.network import Network
+
+SYNC_EVERY = 32
+"""Batches between two points from which a broken pass goes on (2,048 images: seconds of work)."""
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features of stored images.
+
+    Attributes:
+        values: Shape (images, features), float32, memory-mapped; row i belongs to ``records[i]``.
+        records: The store's rows, sorted.
+        log: What the pass took; empty where the features were there already.
+    """
+
+    values: NDArray[np.float32]
+    records: NDArray[np.int64]
+    log: InferenceLog
+
+    def of(self, records: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Give the features of these rows of the store, shape (n, features)."""
+        return np.asarray(self.values[np.searchsorted(self.records, records)])
+
+
+def cache_features(
+    network: Network, store: PixelStore, records: NDArray[np.integer], *, folder: Path, num_threads: int | None = None
+) -> FeatureCache:
+    """Give the backbone's features of stored images: from the cache where they are, else by one pass.
+
+    Args:
+        network: Its backbone is run as in use: eval mode, no augmentation.
+        store: The pixels.
+        records: Rows of the store; a row asked for twice is run once.
+        folder: Where caches lie.
+        num_threads: Threads that prepare pixels; all cores unless told.
+    """
+    unique = np.unique(np.asarray(records, np.int64))
+    path = folder / f"features-{_fingerprint(network, store, unique)}.npy"
+    log = InferenceLog()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _fill(path, network, store, unique, log=log, num_threads=num_threads)
+    return FeatureCache(np.load(path, mmap_mode="r"), unique, log)
+
+
+def _fingerprint(network: Network, store: PixelStore, records: NDArray[np.int64]) -> str:
+    """Name everything the features depend on: weights, contract, pixels, and which rows in which order."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, tensor in sorted(network.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(repr(network.contract).encode())
+    digest.update(store.fingerprint.encode())
+    digest.update(records.tobytes())
+    return digest.hexdigest()
+
+
+def _fill(
+    path: Path,
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.int64],
+    *,
+    log: InferenceLog,
+    num_threads: int | None,
+) -> None:
+    partial, progress = path.with_suffix(".partial.npy"), path.with_suffix(".json")
+    num_done = _num_batches_done(partial, progress, num_records=len(records))
+    values: np.memmap | None = np.load(partial, mmap_mode="r+") if num_done else None
+    passes = iterate_outputs(
+        network, store, records, what="features", first_batch=num_done, num_threads=num_threads, log=log
+    )
+    with track("computing features", len(records)) as advance:
+        advance(num_done * BATCH_SIZE)
+        for batch, rows in enumerate(passes, num_done):
+            if values is None:
+                values = open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(records), rows.shape[1]))
+            values[batch * BATCH_SIZE : batch * BATCH_SIZE + len(rows)] = rows
+            advance(len(rows))
+            if (batch + 1) % SYNC_EVERY == 0:
+                values.flush()
+                write_json(progress, {"batches": batch + 1, "records": len(records)})
+    if values is not None:
+        values.flush()
+    os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
+    progress.unlink(missing_ok=True)
+
+
+def _num_batches_done(partial: Path, progress: Path, *, num_records: int) -> int:
+    if not (partial.exists() and progress.exists()):
+        return 0
+    state = json.loads(progress.read_text(encoding="utf-8"))
+    return int(state["batches"]) if state["records"] == num_records else 0

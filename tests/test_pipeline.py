@@ -1,0 +1,110 @@
+"""The main path, from a folder of pictures to a report and a bundle."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.torch import load_file
+
+import headstart
+from conftest import SMALL_RUN
+from headstart import pipeline
+from headstart.errors import HeadstartError, RunError
+from headstart.recipe import make_recipe, read_recipe
+
+
+def test_a_run_leaves_every_file_that_it_promises(finished_run):
+    names = {path.name for path in finished_run.path.iterdir()}
+    promised = "recipe.toml table.parquet split.parquet history.csv tensorboard bundle predictions.parquet metrics.json"
+    assert {*promised.split(), "report.html"} <= names
+
+
+def test_metrics_hold_the_names_that_other_tools_read(finished_run):
+    metrics = json.loads((finished_run.path / "metrics.json").read_text())
+    assert metrics["task"] == "classification"
+    for split in ("test", "validation"):
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"):
+            score = metrics[split][name]
+            assert score["low"] <= score["value"] <= score["high"], (split, name)
+    assert metrics["counts"] == {"found": 300, "kept": 300, "excluded": {}}
+    assert {"source", "training", "evaluation"} <= set(metrics["seconds"])
+
+
+def test_predictions_hold_every_test_and_validation_probability(finished_run):
+    frame = pl.read_parquet(finished_run.path / "predictions.parquet")
+    assert frame.columns == ["path", "split", "label", "predicted", *map(str, range(10))]
+    assert set(frame["split"].unique()) == {"validation", "test"}
+    sums = frame.select(pl.sum_horizontal(map(str, range(10)))).to_series()
+    assert np.allclose(sums, 1, atol=1e-5)
+
+
+def test_the_reported_accuracy_is_that_of_the_predictions(finished_run):
+    frame = pl.read_parquet(finished_run.path / "predictions.parquet").filter(split="test")
+    metrics = json.loads((finished_run.path / "metrics.json").read_text())
+    assert (frame["label"] == frame["predicted"]).mean() == pytest.approx(metrics["test"]["accuracy"]["value"])
+
+
+def test_the_bundle_predicts_what_the_run_reported(finished_run):
+    rows = pl.read_parquet(finished_run.path / "predictions.parquet").head(12)
+    table = pl.read_parquet(finished_run.path / "table.parquet")
+    root = make_recipe(read_recipe(finished_run.path / "recipe.toml")).data
+    answers = headstart.load(finished_run.path).predict([f"{root}/{path}" for path in rows["path"]])
+    assert [answer.label for answer in answers] == rows["predicted"].to_list()
+    stated = [row[row["predicted"]] for row in rows.iter_rows(named=True)]
+    assert [answer.probability for answer in answers] == pytest.approx(stated, abs=2e-3)
+    assert table.height == 300
+
+
+def test_a_saved_recipe_repeats_the_run_to_the_bit(finished_run, tmp_path):
+    recipe = make_recipe(read_recipe(finished_run.path / "recipe.toml"))
+    again = headstart.train(out=tmp_path / "again", recipe=recipe)
+    first, second = (load_file(run.path / "bundle" / "weights.safetensors") for run in (finished_run, again))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_a_saved_split_can_be_given_to_another_run(finished_run, digits, tmp_path):
+    settings = SMALL_RUN | {"epochs": 0, "probe_epochs": 1, "seed": 5}
+    other = headstart.train(digits, out=tmp_path / "other", split=str(finished_run.path / "split.parquet"), **settings)
+    first, second = (pl.read_parquet(run.path / "table.parquet")["split"] for run in (finished_run, other))
+    assert first.equals(second)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(finished_run, digits):
+    with pytest.raises(RunError, match=r"a new or empty folder; got .* --resume"):
+        headstart.train(digits, out=finished_run.path, **SMALL_RUN)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished_run):
+    before = {path: path.stat().st_mtime_ns for path in finished_run.path.rglob("*") if path.is_file()}
+    pipeline.resume(finished_run.path)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(RunError, match=r"lacks recipe\.toml"):
+        pipeline.resume(tmp_path)
+
+
+def test_evaluating_again_gives_the_scores_of_the_run(finished_run):
+    again = headstart.evaluate(finished_run.path)
+    stated = json.loads((finished_run.path / "metrics.json").read_text())["test"]["accuracy"]
+    assert again.evaluations["test"].scores["accuracy"].value == pytest.approx(stated["value"])
+
+
+def test_evaluating_on_training_photos_says_so(finished_run, digits, capsys):
+    headstart.evaluate(finished_run.path, digits)
+    assert "were trained on" in capsys.readouterr().out
+
+
+def test_an_unknown_setting_is_refused_before_any_work(tmp_path):
+    with pytest.raises(HeadstartError, match="Did you mean 'epochs'"):
+        headstart.train(tmp_path, out=tmp_path / "run", epoch=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_accounts_for_every_file_and_writes_its_page(digits, tmp_path):
+    found = headstart.check(digits, out=tmp_path / "check")
+    assert found.num_found == found.num_kept == 300
+    assert (tmp_path / "check" / "check.html").stat().st_size > 5_000
+    assert pl.read_parquet(tmp_path / "check" / "check.parquet").height == 300

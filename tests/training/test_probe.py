@@ -1,0 +1,48 @@
+"""The probe learns what features hold, keeps its best epoch, and repeats to the bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.recipe import make_recipe
+from headstart.training.probe import LabelledFeatures, fit_probe, is_better
+
+
+def _features(num_samples, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, num_samples)
+    features = rng.normal(size=(num_samples, 8)) + 3 * np.eye(3, 8)[labels]
+    return LabelledFeatures.from_arrays(features.astype(np.float32), labels)
+
+
+def _fit(**settings):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 3)
+    recipe = make_recipe({"probe_epochs": 15, "probe_lr": 0.03} | settings)
+    return head, fit_probe(head, _features(300, 1), _features(200, 2), recipe)
+
+
+def test_the_probe_learns_separable_classes():
+    assert _fit()[1].scores["accuracy"] > 0.9
+
+
+def test_the_head_is_left_at_its_best_epoch():
+    head, result = _fit(monitor="log_loss")
+    losses = [row["validation_loss"] for row in result.rows]
+    assert result.epoch == int(np.argmin(losses)) + 1
+    assert all(torch.equal(head.state_dict()[name], value) for name, value in result.head.items())
+
+
+def test_the_same_seed_gives_the_same_bits():
+    first, second = _fit()[0], _fit()[0]
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_another_seed_gives_another_order():
+    assert not torch.equal(_fit(seed=1)[0].weight, _fit(seed=2)[0].weight)
+
+
+@pytest.mark.parametrize(("monitor", "better"), [("accuracy", True), ("log_loss", False)])
+def test_more_is_better_unless_it_is_a_loss(monitor, better):
+    assert is_better(0.9, 0.8, monitor=monitor) is better
+    assert is_better(0.1, None, monitor=monitor)
