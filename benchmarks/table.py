@@ -1,11 +1,10 @@
 """2,000,000 rows: CSV → table → grouped, stratified split, in a process of its own; seconds and peak memory.
 
-Usage: python benchmarks/table.py [--quick] [--rows N]
+Usage: python benchmarks/table.py [--quick] [--record]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import subprocess
@@ -17,27 +16,25 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from harness import Aim, finish, parse_arguments
+
 ROWS, QUICK_ROWS, NUM_CLASSES, ROWS_PER_GROUP = 2_000_000, 200_000, 50, 6.7
 AIM_SECONDS, AIM_GIGABYTES, AIM_BYTES = 30.0, 1.0, 200.0
 
 
-def main() -> int:
+def main() -> None:
     """Write the CSV, measure a child process that reads and splits it, and print a line per aim."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
-    parser.add_argument("--rows", type=int)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measure(options.child)))
-        return 0
-    rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
+    if len(sys.argv) == 3 and sys.argv[1] == "--child":
+        print(json.dumps(measure(Path(sys.argv[2]))))
+        return
+    arguments = parse_arguments((__doc__ or "").splitlines()[0])
+    rows = QUICK_ROWS if arguments.quick else ROWS
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.csv"
         write_csv(path, rows)
         command = [sys.executable, __file__, "--child", str(path)]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    return report(rows, found)
+    report(rows, found, record=arguments.record)
 
 
 def write_csv(path: Path, rows: int) -> None:
@@ -80,21 +77,20 @@ def measure(path: Path) -> dict[str, float]:
     }
 
 
-def report(rows: int, found: dict[str, float]) -> int:
-    """Print what was measured and a line per aim; give the exit code."""
-    print(
+def report(rows: int, found: dict[str, float], *, record: bool) -> None:
+    """Print what was measured and a line per aim."""
+    note = (
         f"{rows:,} rows, {found['units']:,.0f} groups, {NUM_CLASSES} classes: import {found['import']:.1f} s, "
         f"read {found['read']:.1f} s, split {found['split']:.1f} s; largest class share gap {found['gap']:.3f} points"
     )
+    print(note)
     aims = [
-        (f"table {rows:,} rows seconds", found["seconds"], AIM_SECONDS),
-        (f"table {rows:,} rows peak gigabytes", found["peak_bytes"] / 1e9, AIM_GIGABYTES),
-        ("table bytes a row", found["row_bytes"], AIM_BYTES),
+        Aim("table-seconds", found["seconds"], AIM_SECONDS, at_most=True),
+        Aim("table-peak-gigabytes", found["peak_bytes"] / 1e9, AIM_GIGABYTES, at_most=True),
+        Aim("table-bytes-a-row", found["row_bytes"], AIM_BYTES, at_most=True),
     ]
-    for name, value, aim in aims:
-        print(f"{name}: {value:.2f} (aim {aim:.2f}) {'ok' if value <= aim else 'short'}")
-    return int(any(value > aim for _, value, aim in aims))
+    finish(aims, packages=("headstart", "polars"), record=record, notes=[note])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

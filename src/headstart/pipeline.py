@@ -225,9 +225,7 @@ def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitR
     extra = {"stage": fitted.stage, "epoch": fitted.epoch, "versions": run.facts["versions"]}
     names = found.table.class_names
     save_bundle(run.path / "bundle", network, class_names=names, temperature=scoring.temperature, extra=extra)
-    results = gather_results(
-        run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract
-    )
+    results = gather_results(run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract)
     write_run_report(results, run.path / "report.html")
     stages = {"probe": fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}
     save_metrics(

@@ -1,0 +1,1 @@
+"""Networks: input contract, backbone, heads, and the bundle that holds them."""

@@ -1,0 +1,204 @@
+"""The network: input contract + backbone + head, from pixels to logits; and what of it is frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from headstart.errors import RecipeError, must_be
+from headstart.models.backbones import Backbone, check_classifier, create_backbone, pool, scale_pixels
+from headstart.models.heads import ClassificationHead
+from headstart.randomness import words
+
+if TYPE_CHECKING:
+    from headstart.recipe import Recipe
+
+
+class Network(nn.Module):
+    """A classifier that takes pixels as they are stored and normalises them itself.
+
+    It starts with its backbone frozen; ``unfreeze`` says otherwise.
+
+    Args:
+        backbone: From ``create_backbone``.
+        head: Takes ``backbone.num_features`` features.
+
+    Attributes:
+        name: The backbone's name in timm.
+        contract: The input it expects.
+        weights_report: What became of the weights file.
+        num_features: Features an image, between backbone and head.
+        blocks: Names of the backbone's parameters, block by block from input to output.
+
+    Examples:
+        >>> backbone = create_backbone("test_resnet", weights="none")
+        >>> network = Network(backbone, ClassificationHead(backbone.num_features, 4)).eval()
+        >>> network(torch.zeros(2, 160, 160, 3, dtype=torch.uint8)).shape
+        torch.Size([2, 4])
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, backbone: Backbone, head: ClassificationHead) -> None:
+        super().__init__()
+        self.name = backbone.name
+        self.contract = backbone.contract
+        self.weights_report = backbone.weights
+        self.num_features = backbone.num_features
+        self.backbone = backbone.module
+        self.head = head
+        scale, offset = backbone.contract.scale_and_offset()
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self.blocks = find_blocks(self.backbone)
+        self.freeze()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Give logits (n, num_classes) for pixels (n, H, W, 3) on 0..255, uint8 or float."""
+        return self.classify(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Give pooled features (n, num_features) for pixels (n, H, W, 3) on 0..255."""
+        # Channels last in memory: what convolutions on a CPU and a GPU are fastest with.
+        return pool(self.backbone(scale_pixels(pixels, self.scale, self.offset)), self.num_features)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Give logits (n, num_classes) for pooled features (n, num_features)."""
+        return self.head(features)
+
+    def freeze(self) -> None:
+        """Freeze the whole backbone; the head stays trainable."""
+        self.unfreeze("none")
+
+    def unfreeze(self, what: str | int) -> None:
+        """Choose what of the backbone trains: ``"none"``, ``"all"``, or its last N blocks. The head always does.
+
+        A frozen part has no gradients, and stays in eval mode in ``train()`` (its BatchNorm statistics stand still).
+
+        Raises:
+            RecipeError: It is none of these, or there are fewer blocks.
+        """
+        trainable = set(self._trainable_names(str(what)))
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in trainable)
+            if name not in trainable:
+                parameter.grad = None
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - PyTorch's signature
+        """Enter training mode, except in what is frozen."""
+        super().train(mode)
+        _settle(self.backbone, mode=mode, is_frozen=False)
+        return self
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Give the parameters that train, in order."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _trainable_names(self, what: str) -> Iterable[str]:
+        if what == "none":
+            return ()
+        if what == "all":
+            return (name for name, _ in self.backbone.named_parameters())
+        if not re.fullmatch(r"[1-9]\d*", what):
+            raise RecipeError(must_be("unfreeze", "'none', 'all' or a number of blocks", what))
+        if int(what) > len(self.blocks):
+            expected = f"at most {len(self.blocks)}, the blocks of {self.name}"
+            raise RecipeError(must_be("unfreeze", expected, int(what), "Use 'all' to train everything."))
+        return (name for block in self.blocks[-int(what) :] for name in block)
+
+
+def new_network(recipe: Recipe, num_classes: int) -> Network:
+    """Build what a recipe asks for: its backbone with weights, and a fresh head drawn from its seed.
+
+    Examples:
+        >>> from headstart.recipe import Recipe
+        >>> new_network(Recipe(backbone="test_resnet", weights="none"), 3).head.num_classes
+        3
+    """
+    seed = int(words(recipe.seed, stream="init", epoch=0, indices=[0], count=1)[0, 0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = create_backbone(
+            recipe.backbone,
+            weights=recipe.weights,
+            allow_partial=recipe.allow_partial_weights,
+            image_size=recipe.image_size,
+            fit=recipe.fit,
+        )
+        torch.manual_seed(seed)  # the head is the same whatever the backbone drew
+        return Network(backbone, ClassificationHead(backbone.num_features, num_classes, dropout=recipe.dropout))
+
+
+def pretrained_classifier(name: str, class_names: Sequence[str], *, weights: str = "auto") -> Network:
+    """Build a network with the classifier that came with its weights, unchanged (ImageNet's, as a rule).
+
+    Args:
+        name: A timm network.
+        class_names: One for each class of that classifier, in its order.
+        weights: ``"auto"`` or a file.
+
+    Raises:
+        WeightsError: The weights hold no classifier, or one of another number of classes.
+    """
+    backbone = create_backbone(name, weights=weights)
+    state = check_classifier(backbone, len(class_names))
+    head = ClassificationHead(state["weight"].shape[1], len(class_names))
+    bias = state.get("bias", torch.zeros(len(class_names)))
+    head.linear.load_state_dict({"weight": state["weight"], "bias": bias})
+    return Network(backbone, head).eval()
+
+
+def find_blocks(module: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """Group a backbone's parameters into blocks from input to output, as timm does for layer-wise learning rates.
+
+    A group of norms alone belongs to the block before it. The few networks that timm has no groups for go by their
+    children, a sequence counting as one block for each of its own.
+
+    Examples:
+        >>> [len(block) for block in find_blocks(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)))]
+        [4, 2]
+    """
+    parameters = dict(module.named_parameters())
+    blocks: list[list[str]] = []
+    for names in _groups(module):
+        if blocks and all(parameters[name].ndim <= 1 for name in names):
+            blocks[-1].extend(names)
+        else:
+            blocks.append(list(names))
+    return tuple(tuple(block) for block in blocks)
+
+
+def _groups(module: Any) -> list[list[str]]:
+    try:
+        groups = group_parameters(module, module.group_matcher(coarse=True))
+    except (AttributeError, AssertionError):
+        return _children_groups(module)
+    return [names for _, names in sorted(groups.items())]
+
+
+def _children_groups(module: nn.Module, prefix: str = "") -> list[list[str]]:
+    groups = [[prefix + name for name, _ in module.named_parameters(recurse=False)]]
+    for name, child in module.named_children():
+        start = f"{prefix}{name}."
+        if isinstance(child, nn.Sequential | nn.ModuleList):
+            groups.extend(_children_groups(child, start))
+        else:
+            groups.append([start + parameter for parameter, _ in child.named_parameters()])
+    return [group for group in groups if group]
+
+
+def _settle(module: nn.Module, *, mode: bool, is_frozen: bool) -> None:
+    """Set training mode, but eval where all parameters are frozen; modules without any follow their parent."""
+    parameters = list(module.parameters())
+    if parameters:
+        is_frozen = not any(parameter.requires_grad for parameter in parameters)
+    module.training = mode and not is_frozen
+    for child in module.children():
+        _settle(child, mode=mode, is_frozen=is_frozen)
