@@ -15,14 +15,13 @@ import numpy as np
 import torch
 
 from harness import Aim, data_folder, finish, parse_arguments
-from headstart.data.augmentation import policy_from_recipe
 from headstart.data.batches import Batch
 from headstart.data.sources import read_source
 from headstart.data.store import StoreSettings, fill_store
 from headstart.models.network import new_network
 from headstart.recipe import make_recipe
 from headstart.training.fit import make_fabric
-from headstart.training.loop import FineTuning, LabelledRecords
+from headstart.training.loop import FineTuning, LabelledRecords, TrainingData
 
 
 def main() -> None:
@@ -46,10 +45,8 @@ def _tuning(data: Path, scratch: Path, *, num_steps: int) -> FineTuning:
     samples = LabelledRecords(*(rows[name].cast(int).to_numpy() for name in ("record", "label", "sample_id")))
     network = new_network(recipe, num_classes=len(table.class_names))
     network.unfreeze("all")
-    return FineTuning(
-        make_fabric(recipe), network, store, train=samples, validation=samples, recipe=recipe,
-        folder=scratch, policy=policy_from_recipe(recipe),
-    )  # fmt: skip
+    data_of_run = TrainingData(store, samples, samples)
+    return FineTuning(make_fabric(recipe), network, data_of_run, recipe=recipe, folder=scratch)
 
 
 def _epoch_speed(tuning: FineTuning, num_steps: int) -> float:

@@ -15,6 +15,7 @@ SMALL_RUN = {
     "augment": "light",
     "horizontal_flip": 0.0,
     "epochs": 3,
+    "lr": 3e-3,
     "probe_epochs": 4,
     "batch_size": 32,
     "num_threads": 2,

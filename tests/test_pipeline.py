@@ -108,3 +108,9 @@ def test_check_accounts_for_every_file_and_writes_its_page(digits, tmp_path):
     assert found.num_found == found.num_kept == 300
     assert (tmp_path / "check" / "check.html").stat().st_size > 5_000
     assert pl.read_parquet(tmp_path / "check" / "check.parquet").height == 300
+
+
+def test_more_blocks_than_there_are_is_refused_before_the_photos_are_read(digits, tmp_path):
+    with pytest.raises(HeadstartError, match="unfreeze must be at most"):
+        headstart.train(digits, out=tmp_path / "run", **SMALL_RUN | {"unfreeze": 99})
+    assert not (tmp_path / "run" / "table.parquet").exists()

@@ -11,6 +11,7 @@ import logging
 import tempfile
 import warnings
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ def train(
         RecipeError: A setting is unknown or not allowed.
         HeadstartError: The data, the weights or the folder cannot be used; the message says what to do.
     """
-    return _carry_out(RunFolder.create(Path(out), _resolve(recipe, data, settings)))
+    resolved = _resolve(recipe, data, settings).with_absolute_paths()
+    return _carry_out(RunFolder.create(Path(out), resolved))
 
 
 def resume(folder: str | Path) -> RunFolder:
@@ -92,11 +94,12 @@ def check(
     recipe = _resolve(recipe, data, settings)
     folder = Path(out) if out else None
     table = read_source(recipe, unpack_dir=_unpack_dir(folder))
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)  # before the pass: a place that cannot be written is said at once
     found = prepare(table, recipe, image_size=recipe.image_size or (224, 224))
     if folder:
         from headstart.reporting.check_page import write_check_page
 
-        folder.mkdir(parents=True, exist_ok=True)
         found.table.save(folder / "check.parquet")
         write_check_page(found.account, found.table, found.store, folder / "check.html")
         say(f"page: {folder / 'check.html'}")
@@ -136,7 +139,7 @@ def demo(directory: str | Path = "demo") -> RunFolder:
     photos = folder / "digits"
     if not photos.exists():
         say(f"digits: {write_digits(photos):,} real handwritten digits in {photos}")
-    number = 1 + sum(1 for _ in folder.glob("run-*"))
+    number = next(number for number in count(1) if not (folder / f"run-{number}").exists())
     settings = DEMO_SETTINGS | {"data": str(photos), "store_dir": str(folder / "store")}
     try:
         from headstart.models.backbones import create_backbone
@@ -156,7 +159,7 @@ def _carry_out(run: RunFolder) -> RunFolder:
         with run.timed("training"):
             result = _fit(run, network, found)
         with run.timed("evaluation"):
-            scoring = _score(run, network, found)
+            scoring = _score(run, network, found, result)
         with run.timed("report"):
             _publish(run, network, found, result, scoring)
     return run
@@ -190,13 +193,23 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
 
 
 def _make_network(run: RunFolder, table: SampleTable) -> Network:
-    """Make the network: from the run's probe where it is done, else pretrained backbone and fresh head."""
+    """Make the network: from the run's probe where it is done, else pretrained backbone and fresh head.
+
+    What cannot be had (device, blocks to unfreeze, weights) is refused here, before the pass over the files.
+    """
+    import torch
+
     from headstart.models.bundle import load_bundle
     from headstart.models.network import new_network
+    from headstart.training.fit import make_fabric
 
+    torch.set_num_threads(run.recipe.num_threads or torch.get_num_threads())
+    make_fabric(run.recipe)
     if (run.path / "probe" / "probe.json").exists():
         return load_bundle(run.path / "probe").network
     network = new_network(run.recipe, num_classes=len(table.class_names))
+    network.unfreeze(run.recipe.unfreeze)
+    network.freeze()
     run.note(weights=network.weights_report.describe())
     return network
 
@@ -207,10 +220,14 @@ def _fit(run: RunFolder, network: Network, found: PreparedData) -> FitResult:
     return fit(network, found.table, found.store, run.recipe, folder=run.path)
 
 
-def _score(run: RunFolder, network: Network, found: PreparedData) -> Scoring:
+def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring:
     from headstart.scoring import save_predictions, score
+    from headstart.training.fit import probe_features
 
-    scoring = score(network, found.table, found.store, seed=run.recipe.seed, num_threads=run.recipe.num_threads)
+    threads, features = run.recipe.num_threads, None
+    if fitted.stage == "probe":
+        features = probe_features(network, found.table, found.store, num_threads=threads)
+    scoring = score(network, found.table, found.store, features=features, seed=run.recipe.seed, num_threads=threads)
     save_predictions(scoring, found.table.class_names, run.path / "predictions.parquet")
     return scoring
 

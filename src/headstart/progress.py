@@ -27,7 +27,7 @@ def say(message: str = "") -> None:
 
 @contextmanager
 def track(
-    description: str, total: int, *, unit: str = "images", quiet: bool = False
+    description: str, total: int, *, unit: str = "images", quiet: bool = False, is_said_after: bool = False
 ) -> Iterator[Callable[[int], None]]:
     """Show how far a long stage has come, its speed, and the time left.
 
@@ -36,6 +36,7 @@ def track(
         total: Number of units to do.
         unit: What is counted, in the plural.
         quiet: Show nothing (a library caller that wants no output).
+        is_said_after: The caller says a line of its own when the stage ends: the bar goes away, nothing is printed.
 
     Yields:
         A function that takes the number of units just finished. Safe to call from any thread.
@@ -49,7 +50,7 @@ def track(
         yield lambda _: None
         return
     if console().is_terminal:
-        yield from _bar(description, total, unit)
+        yield from _bar(description, total, unit, transient=is_said_after)
         return
     start, done = time.perf_counter(), 0
 
@@ -58,11 +59,13 @@ def track(
         done += count
 
     yield advance
+    if is_said_after:
+        return
     seconds = max(time.perf_counter() - start, 1e-9)
     say(f"{description}: {done:,} {unit} in {seconds:.1f} s, {done / seconds:,.0f} {unit}/s")
 
 
-def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(description: str, total: int, unit: str, *, transient: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -73,7 +76,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], No
         TimeRemainingColumn(compact=True),
     )
     start = time.perf_counter()
-    with Progress(*columns, console=console()) as progress:
+    with Progress(*columns, console=console(), transient=transient) as progress:
         task = progress.add_task(description, total=total, rate="")
 
         def advance(count: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +16,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
+from headstart.files import written_aside
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -116,6 +117,9 @@ class Recipe(BaseModel):
     unfreeze: Annotated[str, Field(pattern=r"^(none|all|[1-9]\d*)$"), BeforeValidator(str)] = _field(
         "all", "what is fine-tuned: none, all, or the last N blocks", group="Model"
     )
+    batch_norm: Literal["auto", "frozen", "trained"] = _field(
+        "auto", "batch norm statistics in fine-tuning; auto: frozen if pretrained", group="Model"
+    )
     # --- training
     probe_epochs: Annotated[int, Field(ge=1)] = _field(
         60, "epochs of the linear probe on cached features", group="Training"
@@ -164,6 +168,14 @@ class Recipe(BaseModel):
         return pattern
 
     @model_validator(mode="after")
+    def _batch_divides_among_devices(self) -> Self:
+        if self.batch_size % self.num_devices:
+            raise ValueError(
+                f"batch_size must be a multiple of num_devices; got {self.batch_size} and {self.num_devices}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _split_leaves_training(self) -> Self:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction must be below 1, or nothing is left to train on")
@@ -173,18 +185,34 @@ class Recipe(BaseModel):
         """Give a copy with some settings changed, checked like any other recipe."""
         return make_recipe(self.model_dump() | settings)
 
+    def with_absolute_paths(self) -> Recipe:
+        """Give a copy whose files and folders are named from the root, so that it holds in any working folder.
+
+        Examples:
+            >>> Path(Recipe(data="photos").with_absolute_paths().data).is_absolute()
+            True
+        """
+        names = [name for name in ("data", "image_root", "split", "store_dir") if getattr(self, name) is not None]
+        names += ["weights"] if self.weights not in ("auto", "none") else []
+        return self.model_copy(update={name: str(Path(getattr(self, name)).expanduser().absolute()) for name in names})
+
     def save(self, path: Path) -> None:
         """Write the recipe as TOML, with settings that are unset left out."""
         values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
-        path.write_text(tomli_w.dumps(values), encoding="utf-8")
+        with written_aside(path) as aside:
+            aside.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
-def make_recipe(settings: Mapping[str, Any], *, place: str = "recipe") -> Recipe:
+def make_recipe(
+    settings: Mapping[str, Any], *, place: str = "recipe", flags: Collection[str] = (), problems: Sequence[str] = ()
+) -> Recipe:
     """Check settings and give the recipe, or one error that names every problem.
 
     Args:
         settings: Setting names and values; text is read as numbers where a number is meant.
         place: Where the settings come from, for the message.
+        flags: Settings that came as flags; the message names them so.
+        problems: What is wrong besides, to be said in the same message.
 
     Raises:
         RecipeError: A setting is unknown or its value is not allowed. All problems stand in one message.
@@ -197,9 +225,12 @@ def make_recipe(settings: Mapping[str, Any], *, place: str = "recipe") -> Recipe
         headstart.errors.RecipeError: recipe.epoch must be a known setting; got 3. Did you mean 'epochs'?
     """
     try:
-        return Recipe(**settings)
+        recipe = Recipe(**settings)
     except ValidationError as error:
-        raise RecipeError(all_at_once(_word_problems(error, place))) from None
+        raise RecipeError(all_at_once([*problems, *_word_problems(error, place, flags)])) from None
+    if problems:
+        raise RecipeError(all_at_once(problems))
+    return recipe
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -216,16 +247,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise RecipeError(must_be("--recipe", "a TOML file", str(path), f"{error}.")) from None
 
 
-def _word_problems(error: ValidationError, place: str) -> list[str]:
+def _word_problems(error: ValidationError, place: str, flags: Collection[str]) -> list[str]:
     messages: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        where = f"--{name.replace('_', '-')}" if name in flags else f"{place}.{name}"
         if problem["type"] == "extra_forbidden":
-            message = must_be(f"{place}.{name}", "a known setting", problem["input"], _near_setting(name))
+            message = must_be(where, "a known setting", problem["input"], _near_setting(name))
         elif name == "settings":
             message = problem["msg"].removeprefix("Value error, ") + "."
         else:
-            message = must_be(f"{place}.{name}", _expected(problem), problem["input"], _near_choice(problem))
+            message = must_be(where, _expected(problem), problem["input"], _near_choice(problem))
         messages.setdefault(f"{name}{problem['type'] if name == 'settings' else ''}", message)
     return list(messages.values())
 

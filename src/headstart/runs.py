@@ -28,6 +28,9 @@ PACKAGES = (
 )  # fmt: skip
 """Packages whose versions a run records: those that can change its numbers."""
 
+BEGINNING = {"recipe.toml", "run.json", ".lock"}
+"""What a folder holds whose run stopped before it had read anything (a mistyped path, say); it counts as new."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -50,15 +53,15 @@ class RunFolder:
         """
         if path.exists() and not path.is_dir():
             raise RunError(must_be("--out", "a folder", str(path), "Name another one."))
-        if path.is_dir() and any(path.iterdir()):
-            is_run = (path / "recipe.toml").exists()
-            remedy = f"Go on with it: headstart train --resume {path}" if is_run else "Name another one."
+        if path.is_dir() and not _is_new(path):
+            is_begun = (path / "recipe.toml").exists() and not (path / "report.html").exists()
+            remedy = f"Go on with it: headstart train --resume {path}" if is_begun else "Name another one."
             raise RunError(must_be("--out", "a new or empty folder", str(path), remedy))
         path.mkdir(parents=True, exist_ok=True)
-        recipe.save(path / "recipe.toml")
         write_json(
             path / "run.json", {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(), "seconds": {}}
         )
+        recipe.save(path / "recipe.toml")  # last: a folder with it is a run that can be resumed
         return cls(path, recipe)
 
     @classmethod
@@ -112,6 +115,18 @@ class RunFolder:
             raise RunError(must_be("RUN", "free", str(self.path), "Another process is training it.")) from None
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Nothing is lost. Go on with: headstart train --resume {self.path}") from None
+
+
+def _is_new(folder: Path) -> bool:
+    """Say whether nothing has been done in a folder yet, and nobody is about to."""
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    if not names <= BEGINNING:
+        return False
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from headstart.data.table import SampleTable
@@ -23,6 +24,7 @@ from headstart.models.inference import InferenceLog, run_network
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.models.network import Network
+    from headstart.training.features import FeatureCache
 
 PREDICTION_COLUMNS = ("path", "split", "label", "predicted")
 """Columns of predictions.parquet before the probabilities, one column per class, named like the class."""
@@ -61,6 +63,7 @@ def score(
     *,
     splits: tuple[str, ...] = ("validation", "test"),
     temperature: float | None = None,
+    features: FeatureCache | None = None,
     seed: int = 0,
     num_threads: int | None = None,
 ) -> Scoring:
@@ -72,12 +75,13 @@ def score(
         store: The pixels.
         splits: Which splits to score; one without samples is left out.
         temperature: Taken as it is; None fits it on validation (1 where there is none).
+        features: Of some of the samples, by the network's own backbone; these are not run again.
         seed: Of the intervals' resampling.
         num_threads: Threads that prepare pixels.
     """
     rows = table.kept.filter(pl.col("split").is_in(list(splits)))
     log = InferenceLog()
-    logits = run_network(network, store, rows["record"].to_numpy(), num_threads=num_threads, log=log)
+    logits = _logits(network, store, rows["record"].to_numpy(), features=features, num_threads=num_threads, log=log)
     labels = rows["label"].cast(pl.Int64).to_numpy()
     notes: tuple[str, ...] = (log.note,) if log.note else ()
     if temperature is None:
@@ -124,6 +128,28 @@ def save_metrics(
     content: dict[str, Any] = {"task": "classification"}
     content |= {split: evaluation.to_metrics_json() for split, evaluation in scoring.evaluations.items()}
     write_json(path, content | {"counts": counts, "seconds": dict(seconds)} | more)
+
+
+def _logits(
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.integer],
+    *,
+    features: FeatureCache | None,
+    num_threads: int | None,
+    log: InferenceLog,
+) -> NDArray[np.float32]:
+    """Give logits, shape (n, classes): by the head alone where features are known, else by the whole network."""
+    known = np.isin(records, features.records) if features else np.zeros(len(records), bool)
+    logits = np.empty((len(records), network.head.num_classes), np.float32)
+    if features:
+        with torch.inference_mode():
+            device = next(network.head.parameters()).device
+            values = torch.from_numpy(np.array(features.of(records[known]))).to(device)
+            logits[known] = network.classify(values).float().cpu().numpy()
+    if not known.all():
+        logits[~known] = run_network(network, store, records[~known], num_threads=num_threads, log=log)
+    return logits
 
 
 def _fit_on_validation(

@@ -18,7 +18,7 @@ def _check(
 ) -> None:
     from headstart import pipeline
 
-    pipeline.check(out=out, recipe=recipe_from_flags({**settings, "data": str(data)}))
+    pipeline.check(out=out, recipe=recipe_from_flags({**settings, "data": str(data)}, command=_check))
 
 
 check = with_recipe_flags(

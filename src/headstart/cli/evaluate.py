@@ -14,12 +14,12 @@ def _evaluate(
     run: Annotated[Path, Parameter(help="a run folder")],
     data: Annotated[Path | None, Parameter(help="other labelled photos; without it, the run's own test images")] = None,
     *,
-    out: Annotated[Path | None, Parameter(help="folder for metrics.json, predictions.parquet and report.html")] = None,
+    out: Annotated[Path | None, Parameter(help="folder for metrics.json and predictions.parquet")] = None,
     **settings: Any,
 ) -> None:
     from headstart import pipeline
 
-    recipe = recipe_from_flags({**settings, "data": str(data) if data else None})
+    recipe = recipe_from_flags({**settings, "data": str(data) if data else None}, command=_evaluate)
     pipeline.evaluate(run, out=out, recipe=recipe)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
-from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
+from headstart.errors import did_you_mean, must_be
 from headstart.recipe import Recipe, make_recipe, read_recipe
 
 
@@ -46,31 +46,33 @@ def with_recipe_flags(
     return command
 
 
-def recipe_from_flags(settings: Mapping[str, Any], *, recipe_file: Path | None = None) -> Recipe:
+def recipe_from_flags(
+    settings: Mapping[str, Any], *, command: Callable[..., Any], recipe_file: Path | None = None
+) -> Recipe:
     """Resolve flags over a recipe file over the defaults.
+
+    Args:
+        settings: Flags by name, and what they were given; None where they were not.
+        command: Whose flags they are; what it does not take is refused.
+        recipe_file: Settings that the flags are laid over.
 
     Raises:
         RecipeError: One message with every unknown flag, unknown key and bad value.
     """
+    known = [name for name in inspect.signature(command).parameters if name != "settings"]
     given = {name.replace("-", "_"): value for name, value in settings.items() if value is not None}
-    unknown = [name for name in given if name not in Recipe.model_fields]
-    base = read_recipe(recipe_file) if recipe_file else {}
     problems = [
-        must_be(f"--{name.replace('_', '-')}", "a known flag", given[name], _near_flag(name)) for name in unknown
+        must_be(f"--{name.replace('_', '-')}", "a flag of this command", value, _near_flag(name, known))
+        for name, value in given.items()
+        if name not in known
     ]
-    try:
-        recipe = make_recipe(base | {name: value for name, value in given.items() if name not in unknown})
-    except RecipeError as error:
-        if not problems:
-            raise
-        raise RecipeError("\n".join([all_at_once(problems), str(error)])) from None
-    if problems:
-        raise RecipeError(all_at_once(problems))
-    return recipe
+    flags = {name: value for name, value in given.items() if name in known}
+    base = read_recipe(recipe_file) if recipe_file else {}
+    return make_recipe(base | flags, flags=flags, problems=problems)
 
 
-def _near_flag(name: str) -> str:
-    return did_you_mean(name, Recipe.model_fields).replace("_", "-").replace("'", "'--", 1)
+def _near_flag(name: str, known: Sequence[str]) -> str:
+    return did_you_mean(name, known).replace("_", "-").replace("'", "'--", 1)
 
 
 def _flag(name: str, field: Any, group: Group) -> inspect.Parameter:

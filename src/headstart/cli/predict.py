@@ -7,10 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from headstart.errors import RunError, must_be
+
 
 def predict(
     run: Annotated[Path, Parameter(help="a run folder or a bundle")],
-    images: Annotated[list[str], Parameter(help="files, folders, globs, or tables with a path column")],
+    images: Annotated[list[str], Parameter(help="files, folders, globs, or tables with a path column", negative="")],
     *,
     out: Annotated[Path, Parameter(help="the CSV to write")],
     top_k: Annotated[int, Parameter(help="labels per photo")] = 1,
@@ -22,11 +24,16 @@ def predict(
 
     A photo that cannot be read gets a row with the error instead of a label, and the exit code is 1.
     """
-    from headstart.deploy.predictor import gather_inputs, load, write_predictions
+    from headstart.deploy.inputs import gather_inputs
     from headstart.progress import say
 
+    if out.is_dir():
+        raise RunError(must_be("--out", "a file to write", str(out), f"Name one in it: {out / 'predictions.csv'}"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
+    from headstart.deploy.predictor import load, write_predictions
+
     predictor = load(run, device=device)
-    paths = gather_inputs(images)
     summary = write_predictions(predictor, paths, out, top_k=top_k, label_map=label_map, batch_size=batch_size)
     say(f"{summary.num_predicted:,} photos labelled, {summary.num_errors:,} could not be read: {out}")
     return 1 if summary.num_errors else 0

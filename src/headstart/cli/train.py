@@ -24,14 +24,15 @@ def _train(
     from headstart import pipeline
 
     if resume is not None:
-        given = [name for name, value in {"DATA": data, "--out": out, "--recipe": recipe, **settings}.items() if value]
+        flags = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+        given = [name for name, value in {"DATA": data, "--out": out, "--recipe": recipe, **flags}.items() if value]
         if given:
             raise RecipeError(f"--resume takes everything from the run's own recipe; leave out {', '.join(given)}.")
         pipeline.resume(resume)
         return
     if data is not None:
         settings["data"] = str(data)
-    resolved = recipe_from_flags(settings, recipe_file=recipe)
+    resolved = recipe_from_flags(settings, command=_train, recipe_file=recipe)
     if out is None or resolved.data is None:
         raise RecipeError(
             "train needs DATA and --out RUN, or --recipe FILE with data in it and --out RUN, or --resume RUN."

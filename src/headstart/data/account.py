@@ -331,7 +331,8 @@ def _copy_lines(found: Account) -> list[str]:
         lines += [f"  {' = '.join(names)}" for names in named]
     if found.num_clusters:
         size = f"{found.num_clustered:,} images, the largest of {found.largest_cluster:,}"
-        lines.append(f"near-identical: {found.num_clusters:,} clusters ({size})")
+        noun = "cluster" if found.num_clusters == 1 else "clusters"
+        lines.append(f"near-identical: {found.num_clusters:,} {noun} ({size})")
     if found.largest_cluster > max(50, _GIANT_SHARE * found.num_kept):
         lines.append("  The largest holds very many images. If they are not copies, lower --duplicate-distance.")
     return lines

@@ -45,6 +45,7 @@ LABEL_NAMES: Final = frozenset(
     (
         *("label", "labels", "class", "classes", "class_name", "class_id", "classname", "category", "category_name"),
         *("target", "y", "species", "breed", "emotion", "expression", "diagnosis", "cell_type"),
+        *("라벨", "레이블", "클래스", "분류"),
     )
 )
 """What a column of labels is usually called."""

@@ -135,9 +135,9 @@ def _grouped(frame: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[st
     elif recipe.group_column is None:
         return frame, notes
     num_without = frame["group"].null_count()
-    notes.append(f"{frame['group'].n_unique() - bool(num_without):,} groups.")
     if num_without:
-        notes.append(f"{num_without:,} samples have no group; each is a group of its own.")
+        noun = "sample has no group and" if num_without == 1 else "samples have no group; each"
+        notes.append(f"{num_without:,} {noun} is a group of its own.")
     return frame, notes
 
 

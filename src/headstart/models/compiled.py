@@ -90,7 +90,7 @@ def _compile(module: nn.Module, example: Tensor) -> openvino.CompiledModel:
         frozen = torch.jit.freeze(torch.jit.trace(module.eval(), sample, check_trace=False))
         model = openvino.convert_model(frozen, example_input=sample)
     model.reshape({model.input(0): openvino.PartialShape(list(example.shape))})
-    return openvino.Core().compile_model(model, "CPU", dict(_SETTINGS))
+    return openvino.Core().compile_model(model, "CPU", _SETTINGS | {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
 
 
 def _padded(compiled: openvino.CompiledModel, *, batch_size: int) -> Callable[[Tensor], Tensor]:

@@ -90,16 +90,16 @@ def iterate_outputs(
     forward: Callable[[Tensor], Tensor] | None = None
     start, step_seconds = time.perf_counter(), 0.0
     part = _Part(network, what).eval()
-    with torch.inference_mode():
-        for batch in loader:
-            step_start = time.perf_counter()
+    for batch in loader:
+        step_start = time.perf_counter()
+        with torch.inference_mode():  # not around the loop: the caller would inherit it between two batches
             pixels = batch.pixels.to(device, non_blocking=True)
             if forward is None:
-                forward = _choose_forward(part, pixels, num_images=len(records) - first_batch * BATCH_SIZE, log=log)
+                forward = _choose_forward(part, pixels, num_images=len(records), log=log)
             values = forward(pixels).float().cpu().numpy()
-            step_seconds += time.perf_counter() - step_start
-            log.num_images += len(values)
-            yield values
+        step_seconds += time.perf_counter() - step_start
+        log.num_images += len(values)
+        yield values
     total = time.perf_counter() - start
     log.seconds = {**loader.seconds, "step": step_seconds, "total": total}
 
@@ -164,6 +164,8 @@ def _choose_forward(
 ) -> Callable[[Tensor], Tensor]:
     if pixels.device.type != "cpu" or num_images < WORTH_COMPILING:
         return part
+    if len(pixels) < BATCH_SIZE:  # what is left of a broken pass runs as the unbroken pass would have run it
+        pixels = torch.cat([pixels, pixels.new_zeros(BATCH_SIZE - len(pixels), *pixels.shape[1:])])
     compiled = compile_forward(part, pixels)
     log.note = compiled.note
     return compiled

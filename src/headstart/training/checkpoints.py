@@ -79,4 +79,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         parameter = parameters[int(number)]
         if tensor.shape == parameter.shape and tensor.ndim:
             tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+        else:
+            tensor = tensor.to(parameter.device)  # the fused step on a GPU reads its counter there
         optimizer.state[parameter][key] = tensor

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from headstart.data.augmentation import policy_from_recipe
 from headstart.data.store import PixelStore
 from headstart.data.table import SampleTable
 from headstart.errors import TrainingError, must_be
@@ -26,13 +25,16 @@ from headstart.models.bundle import load_bundle, save_bundle
 from headstart.progress import say
 from headstart.recipe import Recipe
 from headstart.training.checkpoints import load_checkpoint
-from headstart.training.features import cache_features
+from headstart.training.features import FeatureCache, cache_features
 from headstart.training.history import History, Row
-from headstart.training.loop import BEST, LAST, FineTuning, LabelledRecords
+from headstart.training.loop import BEST, LAST, FineTuning, LabelledRecords, TrainingData
 from headstart.training.probe import LabelledFeatures, fit_probe, is_better
 
 if TYPE_CHECKING:
     from headstart.models.network import Network
+
+
+_PROBE_SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
         recipe: The settings.
         folder: The run folder; stages found finished in it are not repeated.
     """
+    network.to(make_fabric(recipe).device)
     probe = _probe_stage(network, table, store, recipe, folder)
     seconds, num_images = {"probe": probe["seconds"]}, {"probe": probe["num_images"]}
     notes = tuple(note for note in (probe["note"],) if note)
@@ -95,6 +98,14 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
     return FitResult(stage, epoch, probe["scores"], counters["best_scores"], seconds, num_images, notes)
 
 
+def probe_features(
+    network: Network, table: SampleTable, store: PixelStore, *, num_threads: int | None = None
+) -> FeatureCache:
+    """Give the frozen backbone's features of the training and validation samples, computed once."""
+    records = np.concatenate([samples_of(table, split).records for split in _PROBE_SPLITS])
+    return cache_features(network, store, records, folder=store.directory / "features", num_threads=num_threads)
+
+
 def _probe_stage(
     network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, folder: Path
 ) -> dict[str, Any]:
@@ -103,12 +114,10 @@ def _probe_stage(
     if record.exists():
         network.load_state_dict(load_bundle(folder / "probe").network.state_dict())
         return json.loads(record.read_text(encoding="utf-8"))
-    network.to(make_fabric(recipe).device)
-    splits = {split: samples_of(table, split) for split in ("train", "validation")}
-    records = np.concatenate([samples.records for samples in splits.values()])
-    cache = cache_features(network, store, records, folder=store.directory / "features", num_threads=recipe.num_threads)
+    cache = probe_features(network, table, store, num_threads=recipe.num_threads)
     train, validation = (
-        LabelledFeatures.from_arrays(cache.of(samples.records), samples.labels) for samples in splits.values()
+        LabelledFeatures.from_arrays(cache.of(samples.records), samples.labels)
+        for samples in (samples_of(table, split) for split in _PROBE_SPLITS)
     )
     history = History(folder)
     result = fit_probe(network.head, train, validation, recipe, on_epoch=history.append)
@@ -133,18 +142,16 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """Choose devices and precision: fp32 on a CPU; bf16 on a GPU that has it, else fp16.
 
     Raises:
-        TrainingError: The device asked for is not there, or the batch does not divide among the devices.
+        TrainingError: The device asked for is not there, or there are fewer devices.
     """
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError(
             must_be("device", "a device of this machine", "cuda", "No CUDA device found; try --device cpu.")
         )
-    if recipe.batch_size % recipe.num_devices:
-        remedy = "Give each device the same number of samples."
-        raise TrainingError(
-            must_be("batch_size", f"a multiple of num_devices = {recipe.num_devices}", recipe.batch_size, remedy)
-        )
     on_gpu = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
+    if on_gpu and recipe.num_devices > torch.cuda.device_count():
+        expected = f"at most {torch.cuda.device_count()}, the CUDA devices here"
+        raise TrainingError(must_be("num_devices", expected, recipe.num_devices, "Use fewer."))
     precision = recipe.precision
     if precision == "auto":
         precision = "32-true" if not on_gpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
@@ -168,17 +175,16 @@ def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, r
     """Fine-tune from the probe's bundle. Everything comes from files, so each rank can be a process of its own."""
     network = load_bundle(folder / "probe").network
     network.unfreeze(recipe.unfreeze)
+    is_pretrained = recipe.weights != "none"
+    network.freeze_statistics(frozen=recipe.batch_norm == "frozen" or (recipe.batch_norm == "auto" and is_pretrained))
     table = SampleTable.load(folder / "table.parquet")
     history = History(folder, _rows_so_far(folder)) if fabric.is_global_zero else None
     tuning = FineTuning(
         fabric,
         network,
-        PixelStore.open(store_directory),
-        train=samples_of(table, "train"),
-        validation=samples_of(table, "validation"),
+        TrainingData(PixelStore.open(store_directory), samples_of(table, "train"), samples_of(table, "validation")),
         recipe=recipe,
         folder=folder,
-        policy=policy_from_recipe(recipe),
         history=history,
         on_epoch=partial(_say_epoch, recipe=recipe),
     )

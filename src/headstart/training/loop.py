@@ -21,7 +21,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.nn import functional as F
 
-from headstart.data.augmentation import AugmentationPolicy, Maps, draw_maps
+from headstart.data.augmentation import Maps, draw_maps, policy_from_recipe
 from headstart.data.batches import Batch, BatchLoader
 from headstart.errors import TrainingError, must_be
 from headstart.models.inference import evaluation_loader
@@ -37,6 +37,7 @@ from headstart.training.checkpoints import (
     with_prefix,
 )
 from headstart.training.history import History, Row
+from headstart.training.interrupts import held_back
 from headstart.training.optimizers import make_adamw, set_lr
 from headstart.training.probe import epoch_row, is_better, score_logits
 from headstart.training.schedules import warmup_cosine
@@ -58,6 +59,15 @@ class LabelledRecords:
     records: NDArray[np.int64]
     labels: NDArray[np.int64]
     sample_ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The pixels, the samples to learn from, and the samples that pick the best epoch."""
+
+    store: PixelStore
+    train: LabelledRecords
+    validation: LabelledRecords
 
 
 @dataclass
@@ -102,12 +112,9 @@ class FineTuning:
     Args:
         fabric: Launched; places the network and the precision.
         network: With its head as the probe left it and its parts frozen as the recipe says.
-        store: The pixels.
-        train: Samples to learn from.
-        validation: Samples that pick the best epoch.
+        data: What to learn from, and what picks the best epoch.
         recipe: The settings.
         folder: The run folder. Checkpoints lie in ``checkpoints/``; one that is there is continued.
-        policy: How training images are augmented.
         history: Where each epoch is written down; None on all ranks but the first.
         on_epoch: Called with each epoch's row (on the first rank).
     """
@@ -116,18 +123,15 @@ class FineTuning:
         self,
         fabric: Fabric,
         network: Network,
-        store: PixelStore,
+        data: TrainingData,
         *,
-        train: LabelledRecords,
-        validation: LabelledRecords,
         recipe: Recipe,
         folder: Path,
-        policy: AugmentationPolicy,
         history: History | None = None,
         on_epoch: Callable[[Row], None] = lambda _: None,
     ) -> None:
-        self.fabric, self.store, self.recipe, self.policy = fabric, store, recipe, policy
-        self.train, self.validation, self.history, self.on_epoch = train, validation, history, on_epoch
+        self.fabric, self.data, self.recipe, self.policy = fabric, data, recipe, policy_from_recipe(recipe)
+        self.history, self.on_epoch = history, on_epoch
         self.folder = folder / "checkpoints"
         self.network = network.to(memory_format=torch.channels_last)
         self.ema = _make_ema(self.network, recipe)
@@ -136,14 +140,14 @@ class FineTuning:
         if self.ema is not None:
             self.ema.to(fabric.device)
         self.counters = Counters()
-        self._sizes = np.asarray(store.sizes)[train.records]
+        self._sizes = np.asarray(data.store.sizes)[data.train.records]
         self._last_saved = time.monotonic()
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch; a last batch with a single sample is left out (batch norm cannot learn from one)."""
-        whole, rest = divmod(len(self.train.records), self.recipe.batch_size)
-        return max(whole + (rest > self.fabric.world_size), 1)
+        """Steps of an epoch; a last batch with one sample a device is left out (batch norm cannot learn from one)."""
+        whole, rest = divmod(len(self.data.train.records), self.recipe.batch_size)
+        return max(whole + (rest >= 2 * self.fabric.world_size), 1)
 
     def run(self) -> Counters:
         """Train to the end, from wherever the last checkpoint stands.
@@ -169,16 +173,17 @@ class FineTuning:
         counters = self.counters
         self.module.train()
         loader = self._loader(counters.epoch, first_batch=counters.step)
-        num_left = self.steps_per_epoch - counters.step
+        num_left, batch_size = self.steps_per_epoch - counters.step, self.recipe.batch_size
         with track(
             f"epoch {counters.epoch + 1}/{self.recipe.epochs}",
-            num_left * self.recipe.batch_size,
+            min(num_left * batch_size, len(self.data.train.records) - counters.step * batch_size),
             quiet=self.fabric.global_rank > 0,
+            is_said_after=True,
         ) as advance:
             for batch in _first(loader, num_left):
-                with self._timed("step"):
+                with held_back(), self._timed("step"):
                     self.train_step(batch)
-                advance(self.recipe.batch_size)
+                advance(len(batch.positions) * self.fabric.world_size)
                 if time.monotonic() - self._last_saved > self.recipe.checkpoint_seconds:
                     self._save()
         counters.add_seconds(**loader.seconds)
@@ -191,7 +196,7 @@ class FineTuning:
         done = counters.epoch * self.steps_per_epoch + counters.step
         set_lr(self.optimizer, self._lr(done))
         torch.manual_seed(int(words(recipe.seed, stream="torch", epoch=0, indices=[done], count=1)[0, 0]))
-        labels = torch.from_numpy(self.train.labels[batch.positions]).to(self.fabric.device)
+        labels = torch.from_numpy(self.data.train.labels[batch.positions]).to(self.fabric.device)
         logits = self.module(batch.pixels.to(self.fabric.device, non_blocking=True))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         self._check_finite(loss, done)
@@ -206,10 +211,16 @@ class FineTuning:
         counters.step += 1
 
     def _end_epoch(self, *, wait_seconds: float) -> None:
-        counters, recipe = self.counters, self.recipe
-        train_seconds = counters.epoch_seconds
+        train_seconds = self.counters.epoch_seconds
         with self._timed("validation"):
-            scores = self._validate()
+            # The first rank's word counts: batch norm's statistics differ, and all have to stop in the same epoch.
+            scores = self.fabric.broadcast(self._validate())
+        with held_back():
+            self._close_epoch(scores, train_seconds=train_seconds, wait_seconds=wait_seconds)
+
+    def _close_epoch(self, scores: dict[str, float], *, train_seconds: float, wait_seconds: float) -> None:
+        """Write the epoch down, keep its weights if they are the best, and save where training stands."""
+        counters, recipe = self.counters, self.recipe
         lr = self._lr(counters.epoch * self.steps_per_epoch + counters.step - 1)
         row = epoch_row(
             "fine-tune", counters.epoch + 1, lr=lr, train_loss=counters.loss_sum / max(counters.num_seen, 1),
@@ -234,14 +245,16 @@ class FineTuning:
         evaluated: Network = self.ema.module if self.ema is not None else self.network  # pyright: ignore[reportAssignmentType]
         evaluated.eval()
         outputs: list[Tensor] = []
-        loader = evaluation_loader(evaluated, self.store, self.validation.records, num_threads=self.recipe.num_threads)
+        loader = evaluation_loader(
+            evaluated, self.data.store, self.data.validation.records, num_threads=self.recipe.num_threads
+        )
         with torch.inference_mode(), self.fabric.autocast():
             outputs.extend(evaluated(batch.pixels.to(self.fabric.device)).float().cpu() for batch in loader)
-        return score_logits(torch.cat(outputs), self.validation.labels)
+        return score_logits(torch.cat(outputs), self.data.validation.labels)
 
     def _loader(self, epoch: int, *, first_batch: int) -> BatchLoader:
         world, rank, recipe = self.fabric.world_size, self.fabric.global_rank, self.recipe
-        order = permutation(recipe.seed, stream="order", epoch=epoch, num_samples=len(self.train.records))
+        order = permutation(recipe.seed, stream="order", epoch=epoch, num_samples=len(self.data.train.records))
         contract = self.network.contract
 
         def maps_for(positions: NDArray[np.integer]) -> Maps:
@@ -249,7 +262,7 @@ class FineTuning:
                 self.policy,
                 seed=recipe.seed,
                 epoch=epoch,
-                sample_ids=self.train.sample_ids[positions],
+                sample_ids=self.data.train.sample_ids[positions],
                 sizes=self._sizes[positions],
                 image_size=contract.image_size,
                 fit=contract.fit,
@@ -257,8 +270,8 @@ class FineTuning:
             )
 
         return BatchLoader(
-            self.store,
-            self.train.records,
+            self.data.store,
+            self.data.train.records,
             maps_for=maps_for,
             image_size=contract.image_size,
             batch_size=recipe.batch_size // world,
@@ -330,7 +343,9 @@ def share_of_rank(order: NDArray[np.int64], *, rank: int, world_size: int) -> ND
 
 
 def _first(loader: BatchLoader, num_batches: int) -> Iterator[Batch]:
-    """Give the first batches of a loader; leaving the loop early shuts its threads down."""
+    """Give the first batches of a loader, maybe none; leaving the loop early shuts its threads down."""
+    if num_batches < 1:
+        return
     for number, batch in enumerate(loader, 1):
         yield batch
         if number >= num_batches:

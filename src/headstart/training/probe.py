@@ -42,6 +42,10 @@ class LabelledFeatures:
         """Copy arrays into tensors."""
         return cls(torch.from_numpy(np.array(features, np.float32)), torch.from_numpy(np.array(labels, np.int64)))
 
+    def to(self, device: torch.device) -> LabelledFeatures:
+        """Give them on a device."""
+        return LabelledFeatures(self.features.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -82,6 +86,9 @@ def fit_probe(
         recipe: ``probe_epochs``, ``probe_lr``, ``weight_decay``, ``label_smoothing``, ``monitor``, ``seed``.
         on_epoch: Called with each epoch's row.
     """
+    device = next(head.parameters()).device
+    train, validation_labels = train.to(device), validation.labels.numpy()
+    validation = validation.to(device)
     optimizer = make_adamw(head.named_parameters(), lr=recipe.probe_lr, weight_decay=recipe.weight_decay)
     steps = -(-len(train.labels) // BATCH_SIZE)
     best: ProbeResult | None = None
@@ -89,7 +96,7 @@ def fit_probe(
     for epoch in range(recipe.probe_epochs):
         start = time.perf_counter()
         loss, lr = _train_epoch(head, train, optimizer, recipe, epoch=epoch, steps=steps)
-        scores = score_logits(_logits(head, validation.features), validation.labels.numpy())
+        scores = score_logits(_logits(head, validation.features).cpu(), validation_labels)
         seconds = time.perf_counter() - start
         row = epoch_row(
             "probe", epoch + 1, lr=lr, train_loss=loss, scores=scores, seconds=seconds, num=len(train.labels)
@@ -99,9 +106,9 @@ def fit_probe(
         if is_better(scores[recipe.monitor], best and best.scores[recipe.monitor], monitor=recipe.monitor):
             weights = {name: value.clone() for name, value in head.state_dict().items()}
             best = ProbeResult(weights, scores, epoch + 1, ())
-    assert_fitted = best or ProbeResult(dict(head.state_dict()), {}, 0, ())
-    head.load_state_dict(assert_fitted.head)
-    return ProbeResult(assert_fitted.head, assert_fitted.scores, assert_fitted.epoch, tuple(rows))
+    kept = best or ProbeResult(dict(head.state_dict()), {}, 0, ())
+    head.load_state_dict(kept.head)
+    return ProbeResult(kept.head, kept.scores, kept.epoch, tuple(rows))
 
 
 def score_logits(logits: Tensor, labels: NDArray[np.integer]) -> dict[str, float]:

@@ -1,0 +1,59 @@
+"""Frozen features are computed once, found again, and continued where a pass was cut off."""
+
+import numpy as np
+import pytest
+from numpy.lib.format import open_memmap
+
+from headstart.data.table import SampleTable
+from headstart.files import write_json
+from headstart.models.bundle import load_bundle
+from headstart.models.inference import BATCH_SIZE, run_network
+from headstart.preparation import reopen
+from headstart.training.features import cache_features
+
+
+@pytest.fixture(scope="module")
+def parts(finished_run):
+    """A network, a store, and the records of all samples."""
+    network = load_bundle(finished_run.path).network
+    table = SampleTable.load(finished_run.path / "table.parquet")
+    found = reopen(table, finished_run.recipe, image_size=network.contract.image_size)
+    return network, found.store, found.table.kept["record"].to_numpy()
+
+
+def test_features_are_those_of_the_network(parts, tmp_path):
+    network, store, records = parts
+    cache = cache_features(network, store, records, folder=tmp_path)
+    expected = run_network(network, store, records[:5], what="features", description="")
+    assert np.allclose(cache.of(records[:5]), expected, atol=1e-4)
+
+
+def test_a_second_call_reads_the_cache_and_runs_nothing(parts, tmp_path):
+    network, store, records = parts
+    first = cache_features(network, store, records, folder=tmp_path)
+    second = cache_features(network, store, records, folder=tmp_path)
+    assert (first.log.num_images, second.log.num_images) == (len(np.unique(records)), 0)
+    assert np.array_equal(first.values, second.values)
+
+
+def test_other_weights_have_other_features(parts, tmp_path, finished_run):
+    network, store, records = parts
+    cache_features(network, store, records, folder=tmp_path)
+    other = load_bundle(finished_run.path).network
+    next(other.backbone.parameters()).data.mul_(1.01)
+    assert cache_features(other, store, records, folder=tmp_path).log.num_images > 0
+
+
+def test_a_pass_that_was_cut_off_goes_on_where_it_stopped(parts, tmp_path):
+    network, store, records = parts
+    whole = cache_features(network, store, records, folder=tmp_path / "whole")
+    name = next((tmp_path / "whole").glob("*.npy")).name
+    partial = tmp_path / "cut" / name.replace(".npy", ".partial.npy")
+    partial.parent.mkdir()
+    values = open_memmap(partial, mode="w+", dtype=np.float32, shape=whole.values.shape)
+    values[: 2 * BATCH_SIZE] = whole.values[: 2 * BATCH_SIZE]
+    values.flush()
+    write_json(tmp_path / "cut" / name.replace(".npy", ".json"), {"batches": 2, "records": len(whole.records)})
+    resumed = cache_features(network, store, records, folder=tmp_path / "cut")
+    assert resumed.log.num_images == len(whole.records) - 2 * BATCH_SIZE
+    assert np.allclose(resumed.values, whole.values, atol=1e-5)

@@ -1,0 +1,43 @@
+"""Choosing devices, and choosing between probe and fine-tuning on validation."""
+
+import json
+
+import pytest
+import torch
+
+import headstart
+from conftest import SMALL_RUN
+from headstart.errors import RecipeError, TrainingError
+from headstart.recipe import make_recipe
+from headstart.training.fit import make_fabric
+
+
+def test_a_cpu_trains_in_full_precision():
+    fabric = make_fabric(make_recipe({"device": "cpu"}))
+    assert fabric.device.type == "cpu"
+    assert fabric.strategy.precision.precision == "32-true"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(TrainingError, match="device must be a device of this machine; got 'cuda'"):
+        make_fabric(make_recipe({"device": "cuda"}))
+
+
+def test_a_batch_must_divide_among_devices():
+    with pytest.raises(RecipeError, match="batch_size must be a multiple of num_devices; got 32 and 3"):
+        make_recipe({"device": "cpu", "num_devices": 3})
+
+
+def test_fine_tuning_that_spoils_the_probe_is_not_the_model(digits, tmp_path):
+    settings = SMALL_RUN | {"lr": 100.0, "epochs": 1, "warmup_epochs": 0, "probe_epochs": 30, "ema_decay": 0}
+    run = headstart.train(digits, out=tmp_path / "run", **settings)
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    assert metrics["chosen"] == "probe"
+    assert metrics["validation"]["accuracy"]["value"] == pytest.approx(metrics["stages"]["probe"]["accuracy"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_run(digits, tmp_path):
+    run = headstart.train(digits, out=tmp_path / "run", **SMALL_RUN | {"num_devices": 2, "num_threads": 1})
+    assert json.loads((run.path / "metrics.json").read_text())["stages"]["fine-tune"]["accuracy"] > 0.2
