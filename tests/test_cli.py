@@ -231,6 +231,9 @@ def test_a_full_disk_says_what_to_do():
 def test_too_little_memory_and_our_own_mistakes_say_what_to_do():
     from headstart.cli.failures import word_failure
 
+    assert word_failure(FileNotFoundError(2, "No such file", "map.csv")).startswith(
+        "map.csv must be a place that exists"
+    )
     assert "memory must be large enough; got 'out of memory'. Try a smaller" in word_failure(MemoryError())
     assert "headstart itself failed: KeyError: 'x'" in word_failure(KeyError("x"))
     assert "--debug" in word_failure(KeyError("x"))
@@ -274,6 +277,14 @@ def test_an_unknown_backbone_and_missing_weights_name_the_ways_out(refused, digi
     assert f"got '{tmp_path / 'none.pth'}'" in text
     monkeypatch.setenv("HEADSTART_WEIGHTS", str(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in refused("train", digits, "--out", tmp_path / "c")
+
+
+@pytest.mark.parametrize(("name", "message"), [("none", "No such file."), ("README.md", "a Parquet file")])
+def test_a_split_file_that_is_none_is_refused_before_the_photos_are_read(refused, digits, tmp_path, name, message):
+    text = refused("train", digits, "--out", tmp_path / "run", *FLAGS, "--split", README.with_name(name))
+    assert message in text
+    assert f"{README.with_name(name)}" in text
+    assert not (tmp_path / "run" / "table.parquet").exists()
 
 
 def test_ctrl_c_ends_with_130_and_the_way_back(headstart, monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
 from headstart.data.sources import read_source
-from headstart.data.splits import assign_splits, describe, save_split
+from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError, WeightsError, must_be
 from headstart.preparation import PreparedData, prepare, reopen
@@ -33,12 +33,12 @@ DEMO_SETTINGS: dict[str, Any] = {
     "augment": "light",
     "horizontal_flip": 0.0,
     "rotation": 10.0,
-    "epochs": 10,
+    "epochs": 6,
 }
 """What the demo trains: a small network that takes a laptop a minute. Digits must not be mirrored."""
 
-DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "epochs": 16, "lr": 3e-3, "probe_epochs": 20}
-"""What changes where there are no pretrained weights: more and larger steps."""
+DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "lr": 3e-3, "probe_epochs": 20}
+"""What changes where there are no pretrained weights: larger steps."""
 
 if TYPE_CHECKING:
     from headstart.models.network import Network
@@ -173,6 +173,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
         network = _make_network(run, table)
         return reopen(table, recipe, image_size=network.contract.image_size), network
     with run.timed("source"):
+        check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
     with run.timed("network"):
         network = _make_network(run, table)

@@ -39,6 +39,8 @@ def word_failure(error: Exception) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         remedy = "Try a smaller --batch-size or --image-size."
         return must_be("memory", "large enough", str(error).split(". ")[0] or "out of memory", remedy)
+    if isinstance(error, FileNotFoundError):
+        return must_be(str(error.filename), "a place that exists", error.strerror, "Check the path.")
     if isinstance(error, OSError):
         place, remedy = str(error.filename2 or error.filename or "a file"), "Name another one, or change it."
         return must_be(place, "a place that can be read and written", error.strerror or str(error), remedy)

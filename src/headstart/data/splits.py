@@ -179,11 +179,23 @@ def _labels(kept: pl.DataFrame) -> NDArray[np.int32]:
     return kept["label"].to_numpy().astype(np.int32)
 
 
+def check_split_settings(recipe: Recipe) -> None:
+    """Refuse a split file that cannot be used before the pass over the files, which may take long.
+
+    Raises:
+        SplitError: The file is missing or is no split, or ``resplit`` is asked for beside it.
+    """
+    if recipe.split is None:
+        return
+    if recipe.resplit:
+        raise SplitError(must_be("--resplit", "left out beside --split", recipe.split, "Give one of the two."))
+    _read_split_file(Path(recipe.split).expanduser())
+
+
 def _given_split(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) -> _Draft | None:
     """Take the split from the file named, or from the data; None where it is to be dealt anew."""
     if recipe.split is not None:
-        if recipe.resplit:
-            raise SplitError(must_be("--resplit", "left out beside --split", recipe.split, "Give one of the two."))
+        check_split_settings(recipe)
         return _follow_units(units, *_from_file(kept, Path(recipe.split).expanduser()))
     if recipe.resplit or kept["split"].null_count() == kept.height:
         return None
