@@ -77,9 +77,7 @@ class Recipe(BaseModel):
     split_column: str | None = _field(None, "table column with train, validation or test", group="Split")
     split: str | None = _field(None, "take the split from this file (RUN/split.parquet of another run)", group="Split")
     resplit: bool = _field(False, "split anew, even where the data brings its own split", group="Split")
-    validation_fraction: Fraction = _field(
-        0.15, "share of the samples for validation", group="Split"
-    )
+    validation_fraction: Fraction = _field(0.15, "share of the samples for validation", group="Split")
     test_fraction: Fraction = _field(0.15, "share of the samples for the test", group="Split")
     # --- pixels
     image_size: ImageSize | None = _field(None, "224, or 280,210 as height,width [the backbone's own]", group="Pixels")
