@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conftest import SMALL_RUN
 from headstart.cli import COMMANDS, main
 from headstart.progress import console
+from small_run import SMALL_RUN
 
 FLAGS = [
     part

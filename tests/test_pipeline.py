@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 import headstart
-from conftest import SMALL_RUN
 from headstart import pipeline
 from headstart.errors import HeadstartError, RunError
 from headstart.recipe import make_recipe, read_recipe
+from small_run import SMALL_RUN
 
 
 def test_a_run_leaves_every_file_that_it_promises(finished_run):

@@ -9,7 +9,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from conftest import SMALL_RUN
+from small_run import SMALL_RUN
 
 
 def _flags(settings):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import headstart
-from conftest import SMALL_RUN
 from headstart.errors import RecipeError, TrainingError
 from headstart.recipe import make_recipe
 from headstart.training.fit import make_fabric
+from small_run import SMALL_RUN
 
 
 def test_a_cpu_trains_in_full_precision():
