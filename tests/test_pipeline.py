@@ -71,7 +71,7 @@ def test_a_saved_split_can_be_given_to_another_run(finished_run, digits, tmp_pat
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(finished_run, digits):
-    with pytest.raises(RunError, match=r"a new or empty folder; got .* --resume"):
+    with pytest.raises(RunError, match=r"a new or empty folder; got .*first.*Name another one"):
         headstart.train(digits, out=finished_run.path, **SMALL_RUN)
 
 
