@@ -45,7 +45,7 @@ def main() -> None:
     """Make the photos, fill the store, time epochs in turn and print the ratio."""
     arguments = parse_arguments(__doc__.splitlines()[0])
     torch.set_num_threads(1)  # here as in DataLoader's workers: the two loader threads already fill two cores
-    num_photos, rounds = (128, 3) if arguments.quick else (320, 11)
+    num_photos, rounds = (320, 5) if arguments.quick else (1600, 5)
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
         write_photos(photos, num_photos)
