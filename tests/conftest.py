@@ -37,6 +37,19 @@ def finished_run(digits, tmp_path_factory):
     return headstart.train(digits, out=tmp_path_factory.mktemp("runs") / "first", **SMALL_RUN)
 
 
+@pytest.fixture
+def parts(finished_run):
+    """The finished run's network and store, and the records of all samples."""
+    from headstart.data.table import SampleTable
+    from headstart.models.bundle import load_bundle
+    from headstart.preparation import reopen
+
+    network = load_bundle(finished_run.path).network
+    table = SampleTable.load(finished_run.path / "table.parquet")
+    found = reopen(table, finished_run.recipe, image_size=network.contract.image_size)
+    return network, found.store, found.table.kept["record"].to_numpy()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photos and weights; tests that need it are skipped where it is not set."""

@@ -35,7 +35,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield aside
         _sync(aside)
         os.replace(aside, path)  # noqa: PTH105 - the atomic call, by its own name
-        _sync(path.parent)
+        sync_directory(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -44,6 +44,12 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON for people and tools: indented, any script as it is, in one atomic step."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in a folder permanent (where the system can open folders)."""
+    if os.name == "posix":
+        _sync(directory)
 
 
 def _sync(path: Path) -> None:

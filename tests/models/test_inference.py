@@ -1,22 +1,9 @@
 """Running a network over the store: in order, from any batch, without leaving anything behind."""
 
 import numpy as np
-import pytest
 import torch
 
-from headstart.data.table import SampleTable
-from headstart.models.bundle import load_bundle
 from headstart.models.inference import BATCH_SIZE, InferenceLog, iterate_outputs, run_network
-from headstart.preparation import reopen
-
-
-@pytest.fixture(scope="module")
-def parts(finished_run):
-    """A network, a store, and the records of all samples."""
-    network = load_bundle(finished_run.path).network
-    table = SampleTable.load(finished_run.path / "table.parquet")
-    found = reopen(table, finished_run.recipe, image_size=network.contract.image_size)
-    return network, found.store, found.table.kept["record"].to_numpy()
 
 
 def test_outputs_stand_in_the_order_asked_for(parts):

@@ -1,24 +1,12 @@
 """Frozen features are computed once, found again, and continued where a pass was cut off."""
 
 import numpy as np
-import pytest
 from numpy.lib.format import open_memmap
 
-from headstart.data.table import SampleTable
 from headstart.files import write_json
 from headstart.models.bundle import load_bundle
 from headstart.models.inference import BATCH_SIZE, run_network
-from headstart.preparation import reopen
 from headstart.training.features import cache_features
-
-
-@pytest.fixture(scope="module")
-def parts(finished_run):
-    """A network, a store, and the records of all samples."""
-    network = load_bundle(finished_run.path).network
-    table = SampleTable.load(finished_run.path / "table.parquet")
-    found = reopen(table, finished_run.recipe, image_size=network.contract.image_size)
-    return network, found.store, found.table.kept["record"].to_numpy()
 
 
 def test_features_are_those_of_the_network(parts, tmp_path):

@@ -8,7 +8,6 @@ over the store. Training reads records from here and never opens the user's file
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zlib
 from dataclasses import asdict, dataclass
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 
 from headstart.data.decoding import CoverRule, Fit
 from headstart.data.headers import Size
-from headstart.data.shards import Shard, read_ledgers, write_aside
+from headstart.data.shards import Shard, read_ledgers
 from headstart.errors import StoreError, all_at_once, must_be
+from headstart.files import write_json, written_aside
 from headstart.progress import track
 
 Encoding = Literal["raw", "jpeg"]
@@ -219,9 +219,8 @@ def write_index(directory: Path, shards: list[Shard], settings: StoreSettings) -
     pairs = {"scale": "scale_y scale_x", "size": "stored_height stored_width", "original_size": "height width"}
     for field, names in pairs.items():
         index[field] = rows.select(names.split()).to_numpy()
-    buffer = io.BytesIO()
-    np.save(buffer, index)
-    write_aside(directory / "index.npy", buffer.getvalue())
+    with written_aside(directory / "index.npy") as aside, aside.open("wb") as file:
+        np.save(file, index)
     header = {
         "format": FORMAT,
         "settings": settings.as_dict(),
@@ -230,7 +229,7 @@ def write_index(directory: Path, shards: list[Shard], settings: StoreSettings) -
         "fingerprint": _fingerprint(rows["content_hash"], settings),
         "shards": [[shard.path.name, shard.num_bytes] for shard in shards],
     }
-    write_aside(directory / "index.json", json.dumps(header, indent=1).encode())
+    write_json(directory / "index.json", header)
 
 
 def index_covers(directory: Path, shards: list[Shard]) -> bool:

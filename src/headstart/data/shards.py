@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headstart.errors import StoreError, must_be
+from headstart.files import sync_directory
 
 LEDGER_SCHEMA: Final = pl.Schema(
     {
@@ -102,8 +103,9 @@ def remove_what_is_not_whole(directory: Path) -> list[str]:
             if file.suffix == ".parquet":
                 damaged.append(file.stem)
             file.unlink()
-    for file in directory.glob("*.partial"):
-        file.unlink()
+    for pattern in ("*.partial", ".*.tmp"):
+        for file in directory.glob(pattern):
+            file.unlink()
     return damaged
 
 
@@ -246,26 +248,6 @@ class ShardWriter:
             self.commit()
             return True
         return False
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a small file so that it is either the old or the new one, whatever happens."""
-    aside = path.with_name(f"{path.name}.partial")
-    file = aside.open("wb")
-    file.write(data)
-    _sync_and_close(file)
-    aside.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames in a folder permanent (where the system can open folders)."""
-    if os.name == "posix":
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def cannot_write(directory: Path, error: OSError) -> StoreError:

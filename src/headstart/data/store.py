@@ -31,11 +31,11 @@ from headstart.data.shards import (
     read_ledgers,
     remove_shard,
     remove_what_is_not_whole,
-    write_aside,
 )
 from headstart.data.store_place import plan_store
 from headstart.data.table import SampleTable
 from headstart.errors import StoreError, must_be
+from headstart.files import write_json
 from headstart.progress import say, track
 
 __all__ = ["PixelStore", "StoreSettings", "fill_store", "plan_store"]
@@ -114,7 +114,7 @@ def _claim(directory: Path, settings: StoreSettings) -> None:
     except ValueError:
         found = None
     if found is None:
-        write_aside(path, json.dumps(mine, indent=1).encode())
+        write_json(path, mine)
     elif found != mine:
         raise StoreError(must_be(f"pixel store {directory}", f"made with {mine}", found, "Give another folder."))
 
