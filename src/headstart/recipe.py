@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,6 +47,18 @@ def _field(default: Any, help_text: str, *, group: str) -> Any:
     return Field(default=default, description=help_text, json_schema_extra={"group": group})
 
 
+KEYPOINT_DEFAULTS: dict[str, Any] = {
+    "fit": "letterbox",
+    "head": "simcc",
+    "loss": "simcc",
+    "monitor": "nme",
+}
+"""What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
+
+DEFAULT_LOSSES: dict[str, str] = {"coordinates": "wing", "simcc": "simcc", "integral": "l1"}
+"""The loss of each keypoint head where none is named."""
+
+
 class Recipe(BaseModel):
     """All settings of a run. Field names are TOML keys and Python arguments; with dashes they are flags.
 
@@ -67,6 +79,29 @@ class Recipe(BaseModel):
     )
     group_pattern: str | None = _field(
         None, "regular expression on the path; its first capture is the group", group="Data"
+    )
+    task: Literal["classification", "keypoints"] = _field(
+        "classification", "what is learned [keypoints where the data has points]", group="Data"
+    )
+    annotations: str | None = _field(
+        None, "keypoints: a folder of JSON or .pts files, one JSON for all, or a CSV", group="Data"
+    )
+    points_key: str | None = _field(
+        None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
+    )
+    name_pattern: str | None = _field(
+        None, "regular expression on the file name; its named groups become columns, (?P<person>…) the group",
+        group="Data",
+    )  # fmt: skip
+    flip_pairs: str | None = _field(
+        None, "keypoints: CSV or JSON of left,right point numbers that change places in a mirror [inferred]",
+        group="Data",
+    )  # fmt: skip
+    crop_to_box: str | None = _field(
+        None, "keypoints: crop to this box first: four table columns, or a box's name in the JSON", group="Data"
+    )
+    crop_to_points: Annotated[float, Field(ge=0, le=5)] | None = _field(
+        None, "keypoints: crop to the points first, with this margin (share of their extent)", group="Data"
     )
     max_pixels: int = _field(200_000_000, "exclude images with more pixels than this, before decoding", group="Data")
     max_archive_gb: Positive = _field(50.0, "refuse archives that unpack to more than this", group="Data")
@@ -109,11 +144,18 @@ class Recipe(BaseModel):
     noise: Annotated[float, Field(ge=0, le=0.5)] | None = _field(
         None, "largest standard deviation of Gaussian noise (1 = full range)", group="Augmentation"
     )
+    max_lost_points: Fraction = _field(
+        0.1, "keypoints: a draw that moves more of the points out of the picture is drawn again, milder",
+        group="Augmentation",
+    )  # fmt: skip
     # --- model
     backbone: str = _field("mobilenetv2_100", "any timm network by name", group="Model")
     weights: str = _field("auto", "auto, none, or a .safetensors/.pth file", group="Model")
     allow_partial_weights: Names = _field((), "backbone tensors (name or prefix.*) that may stay random", group="Model")
-    dropout: Fraction = _field(0.0, "dropout before the classifier", group="Model")
+    head: Literal["linear", "coordinates", "simcc", "integral"] = _field(
+        "linear", "what turns features into answers; the last three give keypoints", group="Model"
+    )
+    dropout: Fraction = _field(0.0, "dropout before the last layer", group="Model")
     unfreeze: Annotated[str, Field(pattern=r"^(none|all|[1-9]\d*)$"), BeforeValidator(str)] = _field(
         "all", "what is fine-tuned: none, all, or the last N blocks", group="Model"
     )
@@ -136,8 +178,23 @@ class Recipe(BaseModel):
     )
     label_smoothing: Fraction = _field(0.1, "share of the target spread over all classes", group="Training")
     ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
+    loss: Literal["cross_entropy", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"] = _field(
+        "cross_entropy", "what training minimises; all but cross_entropy are for keypoints", group="Training"
+    )
+    targets: Literal["normalised", "pixels"] = _field(
+        "normalised",
+        "keypoints: what the loss measures in: shares of the model's frame, or its pixels",
+        group="Training",
+    )
+    nme_by: Literal["points", "box", "image"] = _field(
+        "box", "what errors are divided by: a distance of two points, the points' box, or the image (diagonals)",
+        group="Training",
+    )  # fmt: skip
+    nme_points: Annotated[tuple[int, ...], BeforeValidator(_comma_separated)] = _field(
+        (), "two point numbers from 0 whose distance errors are divided by, e.g. 36,45", group="Training"
+    )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
-    monitor: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"] = _field(
+    monitor: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "nme"] = _field(
         "accuracy", "validation score that picks the best epoch", group="Training"
     )
     checkpoint_seconds: Positive = _field(60.0, "a checkpoint at least this often", group="Training")
@@ -153,6 +210,46 @@ class Recipe(BaseModel):
         "auto", "auto: fp32 on a CPU, bf16 on a capable GPU", group="Machine"
     )
     num_threads: Annotated[int, Field(ge=1)] | None = _field(None, "CPU threads [all]", group="Machine")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults_of_task(cls, values: Any) -> Any:
+        """Give what is not set the default of the task: a recipe always says what will be done."""
+        if not isinstance(values, Mapping) or values.get("task") != "keypoints":
+            return values
+        filled = {**KEYPOINT_DEFAULTS, **values}
+        if values.get("nme_points") and "nme_by" not in values:
+            filled["nme_by"] = "points"
+        if "loss" not in values:
+            filled["loss"] = DEFAULT_LOSSES.get(str(filled["head"]), filled["loss"])
+        return filled
+
+    @field_validator("nme_points")
+    @classmethod
+    def _two_points(cls, points: tuple[int, ...]) -> tuple[int, ...]:
+        if points and (len(points) != 2 or points[0] == points[1] or min(points) < 0):
+            raise ValueError("two different point numbers from 0, e.g. 36,45")
+        return points
+
+    @field_validator("name_pattern")
+    @classmethod
+    def _pattern_names_columns(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"a regular expression; {error}") from None
+        if not compiled.groupindex:
+            raise ValueError("a regular expression with named groups, e.g. '(?P<person>\\d+)_'")
+        return pattern
+
+    @model_validator(mode="after")
+    def _settings_fit_the_task(self) -> Self:
+        problems = list(_task_problems(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @field_validator("group_pattern")
     @classmethod
@@ -192,7 +289,8 @@ class Recipe(BaseModel):
             >>> Path(Recipe(data="photos").with_absolute_paths().data).is_absolute()
             True
         """
-        names = [name for name in ("data", "image_root", "split", "store_dir") if getattr(self, name) is not None]
+        files = ("data", "annotations", "flip_pairs", "image_root", "split", "store_dir")
+        names = [name for name in files if getattr(self, name) is not None]
         names += ["weights"] if self.weights not in ("auto", "none") else []
         return self.model_copy(update={name: str(Path(getattr(self, name)).expanduser().absolute()) for name in names})
 
@@ -201,6 +299,30 @@ class Recipe(BaseModel):
         values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
         with written_aside(path) as aside:
             aside.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def _task_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings that say something about the other task: nothing of them would be heeded."""
+    is_keypoints = recipe.task == "keypoints"
+    of_keypoints = {
+        "head": recipe.head != "linear",
+        "loss": recipe.loss != "cross_entropy",
+        "monitor": recipe.monitor == "nme",
+    }
+    for name, is_theirs in of_keypoints.items():
+        if is_theirs != is_keypoints:
+            yield f"{name} must be one for {recipe.task}; got {getattr(recipe, name)!r}"
+    if is_keypoints and recipe.loss == "simcc" and recipe.head != "simcc":
+        yield f"loss must be one for the head {recipe.head!r}; got 'simcc'"
+    if recipe.nme_by == "points" and not recipe.nme_points:
+        yield "nme_points must be given where nme_by is 'points'; got none"
+    if not is_keypoints:
+        only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
+        yield from (
+            f"{name} must be left out for classification; got {getattr(recipe, name)!r}"
+            for name in only
+            if getattr(recipe, name) not in (None, ())
+        )
 
 
 def make_recipe(

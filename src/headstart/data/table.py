@@ -2,7 +2,7 @@
 
 Every source (``sources.py``) becomes a ``SampleTable``; the pass over the files, the duplicate search and the splits
 add columns and return a new table. Rows are never dropped: a sample that cannot be used says why in ``excluded``, so
-found = kept + excluded holds at every stage.
+found = kept + excluded holds at every stage. A table of keypoints has points in place of labels (``keypoints.py``).
 
 Columns from the source: ``sample_id, path, label, group, split, excluded, detail``. The pass adds ``content_hash,
 perceptual_hash, height, width, record``; the duplicate search ``copy_set, cluster``; the splits ``unit``.
@@ -18,6 +18,7 @@ from typing import Final, Literal, get_args
 
 import polars as pl
 
+from headstart.data.keypoints import KeypointLayout
 from headstart.errors import SourceError, all_at_once, must_be
 from headstart.files import written_aside
 
@@ -27,6 +28,8 @@ SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
 Exclusion = Literal[
     "no label",
+    "no annotation",
+    "bad annotation",
     "missing",
     "unreadable",
     "empty",
@@ -74,6 +77,7 @@ class SampleTable:
         root: The folder that relative paths start from.
         class_names: Names of the classes, sorted; label i is ``class_names[i]``.
         notes: What was guessed or noticed, a sentence each, for the user.
+        keypoints: What the points are; None in a table of labels.
 
     Raises:
         SourceError: The frame lacks a column, a column has another type, or a value is not allowed.
@@ -88,10 +92,12 @@ class SampleTable:
     root: Path
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    keypoints: KeypointLayout | None = None
 
     def __post_init__(self) -> None:
         """Check the frame once, here at the boundary."""
         problems = _schema_problems(self.frame) or _value_problems(self.frame, len(self.class_names))
+        problems += _keypoint_problems(self.frame, self.keypoints)
         if problems:
             raise SourceError(all_at_once(problems))
 
@@ -140,6 +146,7 @@ class SampleTable:
             "root": str(self.root),
             "class_names": list(self.class_names),
             "notes": list(self.notes),
+            "keypoints": self.keypoints and self.keypoints.as_dict(),
         }
         with written_aside(path) as aside:
             self.frame.write_parquet(aside, metadata={_METADATA_KEY: json.dumps(header, ensure_ascii=False)})
@@ -159,7 +166,8 @@ class SampleTable:
         if header is None:
             raise SourceError(must_be("table", "a file that headstart saved", str(path), "Give a run's table.parquet."))
         values = json.loads(header)
-        return cls(frame, Path(values["root"]), tuple(values["class_names"]), tuple(values["notes"]))
+        layout = values.get("keypoints") and KeypointLayout.from_dict(values["keypoints"])
+        return cls(frame, Path(values["root"]), tuple(values["class_names"]), tuple(values["notes"]), layout or None)
 
 
 def table_from_columns(
@@ -203,25 +211,53 @@ def table_from_class_names(frame: pl.DataFrame, *, root: Path, notes: tuple[str,
     return SampleTable(complete_columns(numbered), root, class_names, notes)
 
 
-def complete_columns(frame: pl.DataFrame) -> pl.DataFrame:
+def table_from_keypoints(
+    frame: pl.DataFrame, *, root: Path, layout: KeypointLayout, notes: tuple[str, ...] = ()
+) -> SampleTable:
+    """Make a table of samples with points.
+
+    Args:
+        frame: Rows with ``path``, ``keypoints`` and ``visible`` (see ``keypoints.keypoint_columns``; null where a
+            sample has none), any of ``SOURCE_COLUMNS``, maybe ``box``, and text columns, which are kept.
+        root: The folder that relative paths start from.
+        layout: What the points are.
+        notes: What was guessed or noticed while reading.
+
+    Returns:
+        The table; rows without points are excluded as "no annotation" unless they say another reason.
+
+    Examples:
+        >>> from headstart.data.keypoints import keypoint_columns, numbered_layout
+        >>> rows = pl.DataFrame({"path": ["1.jpg"], "person": ["A"]}).with_columns(keypoint_columns([[[1, 2], [3, 4]]]))
+        >>> table = table_from_keypoints(rows, root=Path("photos"), layout=numbered_layout(2))
+        >>> table.kept.height, table.frame["person"].to_list()
+        (1, ['A'])
+    """
+    return SampleTable(complete_columns(frame, target="keypoints"), root, (), notes, layout)
+
+
+def complete_columns(frame: pl.DataFrame, *, target: Literal["label", "keypoints"] = "label") -> pl.DataFrame:
     """Add the columns of a source that ``frame`` lacks, number the samples, and exclude those without a label.
 
     Args:
-        frame: Rows with ``path`` and ``label``, and any other column of ``SOURCE_COLUMNS``.
+        frame: Rows with ``path`` and the target, and any other column of ``SOURCE_COLUMNS``.
+        target: What is learned. Rows without it are excluded.
 
     Returns:
-        The frame with exactly the columns of ``SOURCE_COLUMNS``.
+        The frame with the columns of ``SOURCE_COLUMNS``; for keypoints with its further columns after them.
 
     Examples:
         >>> complete_columns(pl.DataFrame({"path": ["1.jpg", "2.jpg"], "label": [0, None]}))["excluded"].to_list()
         [None, 'no label']
     """
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in SOURCE_COLUMNS.items() if name not in frame.columns]
-    reason = pl.when(pl.col("label").is_null()).then(pl.coalesce("excluded", pl.lit("no label"))).otherwise("excluded")
+    why = pl.lit("no label" if target == "label" else "no annotation")
+    reason = pl.when(pl.col(target).is_null()).then(pl.coalesce("excluded", why)).otherwise("excluded")
     numbered = frame.with_columns(missing).with_columns(
         sample_id=pl.int_range(pl.len(), dtype=pl.UInt32), excluded=reason
     )
-    return numbered.select(pl.col(name).cast(dtype) for name, dtype in SOURCE_COLUMNS.items())
+    more = [name for name in frame.columns if name not in SOURCE_COLUMNS] if target == "keypoints" else []
+    return numbered.select(*(pl.col(name).cast(dtype) for name, dtype in SOURCE_COLUMNS.items()), *more)
 
 
 def is_absolute(path: pl.Expr) -> pl.Expr:
@@ -245,6 +281,23 @@ def _schema_problems(frame: pl.DataFrame) -> list[str]:
         if name in schema and schema[name] != dtype:
             problems.append(must_be(f"table column {name!r}", f"of type {dtype}", str(schema[name]), "Cast it."))
     return problems
+
+
+def _keypoint_problems(frame: pl.DataFrame, layout: KeypointLayout | None) -> list[str]:
+    if layout is None:
+        return []
+    count = layout.num_keypoints
+    types: dict[str, pl.DataType] = {
+        "keypoints": pl.Array(pl.Float32, 2 * count),
+        "visible": pl.Array(pl.Boolean, count),
+        "box": pl.Array(pl.Float32, 4),
+    }
+    found = {name: frame.schema.get(name) for name in types if name in frame.columns or name != "box"}
+    return [
+        must_be(f"table column {name!r}", f"of type {types[name]}", str(dtype), "Make it with keypoint_columns.")
+        for name, dtype in found.items()
+        if dtype != types[name]
+    ]
 
 
 def _value_problems(frame: pl.DataFrame, num_classes: int) -> list[str]:
