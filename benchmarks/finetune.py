@@ -16,12 +16,14 @@ import torch
 
 from harness import Aim, data_folder, finish, parse_arguments
 from headstart.data.batches import Batch
+from headstart.data.geometry import identity
 from headstart.data.sources import read_source
 from headstart.data.store import StoreSettings, fill_store
 from headstart.models.network import new_network
 from headstart.recipe import make_recipe
 from headstart.training.fit import make_fabric
-from headstart.training.loop import FineTuning, LabelledRecords, TrainingData
+from headstart.training.loop import FineTuning, TrainingData
+from headstart.training.tasks import Classification
 
 
 def main() -> None:
@@ -42,11 +44,12 @@ def _tuning(data: Path, scratch: Path, *, num_steps: int) -> FineTuning:
     settings = StoreSettings(image_size=(224, 224), fit="crop", encoding="raw", max_pixels=recipe.max_pixels)
     table, store = fill_store(table, settings, scratch / "store", quiet=True)
     rows = table.kept.sample(num_steps * recipe.batch_size, seed=0)
-    samples = LabelledRecords(*(rows[name].cast(int).to_numpy() for name in ("record", "label", "sample_id")))
-    network = new_network(recipe, num_classes=len(table.class_names))
+    task = Classification(recipe)
+    samples = task.samples(rows, store)
+    network = new_network(recipe, len(table.class_names))
     network.unfreeze("all")
     data_of_run = TrainingData(store, samples, samples)
-    return FineTuning(make_fabric(recipe), network, data_of_run, recipe=recipe, folder=scratch)
+    return FineTuning(make_fabric(recipe), network, data_of_run, task=task, recipe=recipe, folder=scratch)
 
 
 def _epoch_speed(tuning: FineTuning, num_steps: int) -> float:
@@ -61,7 +64,7 @@ def _bare_speed(tuning: FineTuning, num_steps: int) -> float:
     """Images a second of steps on one batch of random pixels."""
     size = tuning.recipe.batch_size
     pixels = torch.randint(0, 256, (size, 224, 224, 3), dtype=torch.uint8)
-    batch = Batch(pixels=pixels, positions=np.arange(size))
+    batch = Batch(pixels=pixels, positions=np.arange(size), affine=identity(size))
     start = time.perf_counter()
     for _ in range(num_steps):
         tuning.train_step(batch)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
-from headstart.data.sources import read_source
+from headstart.data.sources import guess_task, read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError, WeightsError, must_be
@@ -41,6 +41,7 @@ DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "lr": 3e-3, "probe_epoch
 """What changes where there are no pretrained weights: larger steps."""
 
 if TYPE_CHECKING:
+    from headstart.keypoint_scoring import KeypointScoring
     from headstart.models.network import Network
     from headstart.scoring import Scoring
     from headstart.training.fit import FitResult
@@ -68,9 +69,19 @@ def train(
     return _carry_out(RunFolder.create(Path(out), resolved))
 
 
-def resume(folder: str | Path) -> RunFolder:
-    """Go on with a run where it stopped; a finished one is left as it is."""
+def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
+    """Go on with a run where it stopped; a finished one is left as it is, or trained for more epochs.
+
+    Args:
+        folder: The run folder.
+        epochs: Epochs of fine-tuning in all, more than the run has.
+
+    Raises:
+        RunError: There is no run, or it has as many epochs already.
+    """
     run = RunFolder.open(Path(folder))
+    if epochs is not None:
+        run = run.extended(epochs)
     if run.is_finished:
         say(f"This run is finished: {run.path / 'report.html'}")
         return run
@@ -194,12 +205,13 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
 
 
 def _make_network(run: RunFolder, table: SampleTable) -> Network:
-    """Make the network: from the run's probe where it is done, else pretrained backbone and fresh head.
+    """Make the network: from the run's first stage where it is done, from the run that this one continues, or fresh.
 
     What cannot be had (device, blocks to unfreeze, weights) is refused here, before the pass over the files.
     """
     import torch
 
+    from headstart.ancestry import continue_from
     from headstart.models.bundle import load_bundle
     from headstart.models.network import new_network
     from headstart.training.fit import make_fabric
@@ -208,10 +220,15 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     make_fabric(run.recipe)
     if (run.path / "probe" / "probe.json").exists():
         return load_bundle(run.path / "probe").network
-    network = new_network(run.recipe, num_classes=len(table.class_names))
+    num_targets = table.keypoints.num_keypoints if table.keypoints else len(table.class_names)
+    if run.recipe.from_run is not None:
+        network, ancestry = continue_from(Path(run.recipe.from_run), run.recipe, table)
+        run.note(weights=[f"weights: from {run.recipe.from_run}"], ancestry=ancestry)
+    else:
+        network = new_network(run.recipe, num_targets)
+        run.note(weights=network.weights_report.describe())
     network.unfreeze(run.recipe.unfreeze)
     network.freeze()
-    run.note(weights=network.weights_report.describe())
     return network
 
 
@@ -221,36 +238,48 @@ def _fit(run: RunFolder, network: Network, found: PreparedData) -> FitResult:
     return fit(network, found.table, found.store, run.recipe, folder=run.path)
 
 
-def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring:
+def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring | KeypointScoring:
+    from headstart.keypoint_scoring import save_keypoint_predictions, score_keypoints
     from headstart.scoring import save_predictions, score
     from headstart.training.fit import probe_features
 
-    threads, features = run.recipe.num_threads, None
-    if fitted.stage == "probe":
-        features = probe_features(network, found.table, found.store, num_threads=threads)
-    scoring = score(network, found.table, found.store, features=features, seed=run.recipe.seed, num_threads=threads)
-    save_predictions(scoring, found.table.class_names, run.path / "predictions.parquet")
+    table, recipe, path = found.table, run.recipe, run.path / "predictions.parquet"
+    features = probe_features(network, table, found.store, recipe) if fitted.stage == "probe" else None
+    if table.keypoints is not None:
+        points = score_keypoints(network, table, found.store, recipe, features=features)
+        save_keypoint_predictions(points, recipe, table, path)
+        return points
+    threads = recipe.num_threads
+    scoring = score(network, table, found.store, features=features, seed=recipe.seed, num_threads=threads)
+    save_predictions(scoring, table.class_names, path)
     return scoring
 
 
-def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: Scoring) -> None:
+def _publish(
+    run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: Scoring | KeypointScoring
+) -> None:
     """Write the bundle, metrics.json and the report, and say the score."""
     from headstart.models.bundle import save_bundle
-    from headstart.reporting.run_report import write_run_report
-    from headstart.reporting.run_results import gather_results
-    from headstart.scoring import describe_scores, save_metrics
+    from headstart.reporting.run_results import write_report
+    from headstart.scoring import save_metrics
 
     extra = {"stage": fitted.stage, "epoch": fitted.epoch, "versions": run.facts["versions"]}
-    names = found.table.class_names
-    save_bundle(run.path / "bundle", network, class_names=names, temperature=scoring.temperature, extra=extra)
-    results = gather_results(run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract)
-    write_run_report(results, run.path / "report.html")
-    stages = {"probe": fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}
+    extra |= {
+        "ancestry": run.facts.get("ancestry", []),
+        "crop": run.recipe.model_dump(include={"crop_to_box", "crop_to_points"}),
+    }
+    save_bundle(
+        run.path / "bundle", network, class_names=found.table.class_names, keypoints=found.table.keypoints,
+        temperature=scoring.temperature, extra=extra,
+    )  # fmt: skip
+    write_report(run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract)
+    stages = {"before": fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}
+    stages = {"probe" if name == "before" else name: scores for name, scores in stages.items() if scores}
     save_metrics(
         scoring, found.table, run.path / "metrics.json", seconds=run.facts["seconds"], chosen=fitted.stage,
-        chosen_epoch=fitted.epoch, stages={stage: scores for stage, scores in stages.items() if scores},
+        chosen_epoch=fitted.epoch, stages=stages,
     )  # fmt: skip
-    for line in (*fitted.notes, *scoring.notes, *describe_scores(scoring)):
+    for line in (*fitted.notes, *scoring.notes, *scoring.describe()):
         say(line)
     say(f"report: {run.path / 'report.html'}")
 
@@ -259,7 +288,8 @@ def _resolve(
     recipe: Recipe | None, data: str | Path | None, settings: dict[str, Any], *, needs_data: bool = True
 ) -> Recipe:
     given = dict(settings) if data is None else {**settings, "data": str(data)}
-    resolved = make_recipe((recipe.model_dump() if recipe else {}) | given)
+    given = (recipe.model_dump(exclude_unset=True) if recipe else {}) | given
+    resolved = make_recipe(given | guess_task(given))
     if needs_data and resolved.data is None:
         raise RecipeError(must_be("data", "a folder, a table or an archive", None, "Say where the photos are."))
     return resolved

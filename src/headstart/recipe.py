@@ -152,6 +152,11 @@ class Recipe(BaseModel):
     backbone: str = _field("mobilenetv2_100", "any timm network by name", group="Model")
     weights: str = _field("auto", "auto, none, or a .safetensors/.pth file", group="Model")
     allow_partial_weights: Names = _field((), "backbone tensors (name or prefix.*) that may stay random", group="Model")
+    from_run: str | None = _field(
+        None,
+        "start from the weights of this run (--from RUN), with this recipe's optimizer and schedule",
+        group="Model",
+    )
     head: Literal["linear", "coordinates", "simcc", "integral"] = _field(
         "linear", "what turns features into answers; the last three give keypoints", group="Model"
     )
@@ -289,7 +294,7 @@ class Recipe(BaseModel):
             >>> Path(Recipe(data="photos").with_absolute_paths().data).is_absolute()
             True
         """
-        files = ("data", "annotations", "flip_pairs", "image_root", "split", "store_dir")
+        files = ("data", "annotations", "flip_pairs", "from_run", "image_root", "split", "store_dir")
         names = [name for name in files if getattr(self, name) is not None]
         names += ["weights"] if self.weights not in ("auto", "none") else []
         return self.model_copy(update={name: str(Path(getattr(self, name)).expanduser().absolute()) for name in names})
@@ -314,6 +319,10 @@ def _task_problems(recipe: Recipe) -> Iterator[str]:
             yield f"{name} must be one for {recipe.task}; got {getattr(recipe, name)!r}"
     if is_keypoints and recipe.loss == "simcc" and recipe.head != "simcc":
         yield f"loss must be one for the head {recipe.head!r}; got 'simcc'"
+    if recipe.targets == "pixels" and recipe.head != "coordinates":
+        yield f"targets must be 'normalised' for the head {recipe.head!r}; got 'pixels'"
+    if recipe.head in ("simcc", "integral") and recipe.epochs == 0:
+        yield f"epochs must be at least 1 for the head {recipe.head!r}, which is not probed; got 0"
     if recipe.nme_by == "points" and not recipe.nme_points:
         yield "nme_points must be given where nme_by is 'points'; got none"
     if not is_keypoints:
@@ -355,6 +364,16 @@ def make_recipe(
     return recipe
 
 
+def flag_name(name: str) -> str:
+    """Give a setting's flag.
+
+    Examples:
+        >>> flag_name("image_size"), flag_name("from_run")
+        ('--image-size', '--from')
+    """
+    return "--from" if name == "from_run" else f"--{name.replace('_', '-')}"
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read a recipe file's settings, unchecked.
 
@@ -373,7 +392,7 @@ def _word_problems(error: ValidationError, place: str, flags: Collection[str]) -
     messages: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        where = f"--{name.replace('_', '-')}" if name in flags else f"{place}.{name}"
+        where = flag_name(name) if name in flags else f"{place}.{name}"
         if problem["type"] == "extra_forbidden":
             message = must_be(where, "a known setting", problem["input"], _near_setting(name))
         elif name == "settings":

@@ -17,7 +17,7 @@ from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe
 from headstart.runs import RunFolder
-from headstart.scoring import Scoring, describe_scores, save_metrics, save_predictions, score
+from headstart.scoring import Scoring, save_metrics, save_predictions, score
 from headstart.training.fit import make_fabric
 
 
@@ -46,7 +46,7 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
         seed=run.recipe.seed, num_threads=recipe.num_threads,
     )  # fmt: skip
-    for line in describe_scores(scoring):
+    for line in scoring.describe():
         say(line)
     if out:
         save_predictions(scoring, bundle.class_names, out / "predictions.parquet")

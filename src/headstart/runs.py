@@ -76,6 +76,24 @@ class RunFolder:
             raise RunError(must_be("RUN", "a run folder", str(path), remedy))
         return cls(path, make_recipe(read_recipe(path / "recipe.toml"), place="recipe.toml"))
 
+    def extended(self, epochs: int) -> RunFolder:
+        """Give the run with more epochs to do. A finished one notes its test scores: the test is no longer untouched.
+
+        Raises:
+            RunError: It has as many epochs already.
+        """
+        if epochs <= self.recipe.epochs:
+            raise RunError(must_be("--epochs", f"more than the run's {self.recipe.epochs}", epochs, "Raise it."))
+        if self.is_finished:
+            scores = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+            done = {"epochs": self.recipe.epochs, "to": epochs, "test": scores.get("test")}
+            self.note(extensions=[*self.facts.get("extensions", []), done])
+        recipe = self.recipe.model_copy(update={"epochs": epochs})
+        recipe.save(self.path / "recipe.toml")
+        for name in ("report.html", "metrics.json"):
+            (self.path / name).unlink(missing_ok=True)
+        return RunFolder(self.path, recipe)
+
     @property
     def is_finished(self) -> bool:
         """Whether the run has been carried out to its report."""

@@ -23,6 +23,7 @@ from headstart.models.inference import InferenceLog, run_network
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
+    from headstart.keypoint_scoring import KeypointScoring
     from headstart.models.network import Network
     from headstart.training.features import FeatureCache
 
@@ -49,6 +50,21 @@ class Scoring:
     temperature: float
     notes: tuple[str, ...]
     log: InferenceLog
+
+    def describe(self) -> list[str]:
+        """Say the scores of each split in lines for the terminal, the test last."""
+        lines: list[str] = []
+        for split, evaluation in self.evaluations.items():
+            scores = evaluation.scores
+            shown = ", ".join(
+                f"{name.replace('_', ' ')} {scores[name].value:.4f} ({scores[name].low:.4f} to {scores[name].high:.4f})"
+                for name in ("accuracy", "balanced_accuracy", "macro_f1")
+            )
+            of = f"{evaluation.num_samples:,} images"
+            if evaluation.num_units < evaluation.num_samples:
+                of += f" in {evaluation.num_units:,} groups"
+            lines.append(f"{split}: {shown}; 95 % intervals over {of}")
+        return lines
 
     def of_split(self, split: str) -> tuple[pl.DataFrame, NDArray[np.float64]]:
         """Give the rows and probabilities of one split."""
@@ -117,7 +133,7 @@ def save_predictions(scoring: Scoring, class_names: tuple[str, ...], path: Path)
 
 
 def save_metrics(
-    scoring: Scoring, table: SampleTable, path: Path, *, seconds: Mapping[str, float], **more: Any
+    scoring: Scoring | KeypointScoring, table: SampleTable, path: Path, *, seconds: Mapping[str, float], **more: Any
 ) -> None:
     """Write metrics.json: task, scores with intervals by split, counts, seconds by stage, and what else is given."""
     counts = {
@@ -125,7 +141,7 @@ def save_metrics(
         "kept": table.kept.height,
         "excluded": table.excluded_counts,
     }
-    content: dict[str, Any] = {"task": "classification"}
+    content: dict[str, Any] = {"task": "keypoints" if table.keypoints else "classification"}
     content |= {split: evaluation.to_metrics_json() for split, evaluation in scoring.evaluations.items()}
     write_json(path, content | {"counts": counts, "seconds": dict(seconds)} | more)
 
@@ -146,7 +162,7 @@ def _logits(
         with torch.inference_mode():
             device = next(network.head.parameters()).device
             values = torch.from_numpy(np.array(features.of(records[known]))).to(device)
-            logits[known] = network.classify(values).float().cpu().numpy()
+            logits[known] = network.answer(values).float().cpu().numpy()
     if not known.all():
         logits[~known] = run_network(network, store, records[~known], num_threads=num_threads, log=log)
     return logits
@@ -159,19 +175,3 @@ def _fit_on_validation(
         return 1.0, ()
     fitted = fit_temperature(logits[chosen], labels[chosen])
     return fitted.temperature, (fitted.note,) if fitted.note else ()
-
-
-def describe_scores(scoring: Scoring) -> list[str]:
-    """Say the scores of each split in lines for the terminal, the test last."""
-    lines: list[str] = []
-    for split, evaluation in scoring.evaluations.items():
-        scores = evaluation.scores
-        shown = ", ".join(
-            f"{name.replace('_', ' ')} {scores[name].value:.4f} ({scores[name].low:.4f} to {scores[name].high:.4f})"
-            for name in ("accuracy", "balanced_accuracy", "macro_f1")
-        )
-        of = f"{evaluation.num_samples:,} images"
-        if evaluation.num_units < evaluation.num_samples:
-            of += f" in {evaluation.num_units:,} groups"
-        lines.append(f"{split}: {shown}; 95 % intervals over {of}")
-    return lines

@@ -37,7 +37,7 @@ def test_the_network_takes_pixels_and_normalises_them_itself():
     expected = network.head(network.backbone(network.contract.normalise(pixels)))
     assert torch.allclose(network(pixels), expected, atol=1e-5)
     assert torch.allclose(network(pixels.float()), expected, atol=1e-5)
-    assert torch.equal(network.classify(network.features(pixels)), network(pixels))
+    assert torch.equal(network.answer(network.features(pixels)), network(pixels))
 
 
 def test_the_contract_comes_from_the_backbone():

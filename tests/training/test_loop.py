@@ -11,6 +11,7 @@ from headstart.models.bundle import load_bundle
 from headstart.preparation import reopen
 from headstart.training.fit import make_fabric, samples_of
 from headstart.training.loop import FineTuning, TrainingData, share_of_rank
+from headstart.training.tasks import Classification
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +19,15 @@ def data(finished_run) -> TrainingData:
     """The finished run's samples and pixels."""
     table = SampleTable.load(finished_run.path / "table.parquet")
     store: PixelStore = reopen(table, finished_run.recipe, image_size=(32, 32)).store
-    return TrainingData(store, samples_of(table, "train"), samples_of(table, "validation"))
+    task = Classification(finished_run.recipe)
+    return TrainingData(store, *(samples_of(task, table, store, split) for split in ("train", "validation")))
 
 
 def _tuning(finished_run, data, folder, **settings):
     recipe = finished_run.recipe.updated(**settings)
     network = load_bundle(finished_run.path / "probe").network
     network.unfreeze(recipe.unfreeze)
-    return FineTuning(make_fabric(recipe), network, data, recipe=recipe, folder=folder)
+    return FineTuning(make_fabric(recipe), network, data, task=Classification(recipe), recipe=recipe, folder=folder)
 
 
 def test_ranks_share_an_epoch_without_overlap():

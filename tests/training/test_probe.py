@@ -4,22 +4,30 @@ import numpy as np
 import pytest
 import torch
 
+from headstart.models.backbones import InputContract
+from headstart.models.heads import ClassificationHead
 from headstart.recipe import make_recipe
-from headstart.training.probe import LabelledFeatures, fit_probe, is_better
+from headstart.training.probe import TargetFeatures, fit_probe, is_better
+from headstart.training.tasks import Classification, LabelledRecords
+
+CONTRACT = InputContract((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def _features(num_samples, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, num_samples)
     features = rng.normal(size=(num_samples, 8)) + 3 * np.eye(3, 8)[labels]
-    return LabelledFeatures.from_arrays(features.astype(np.float32), labels)
+    numbers = np.arange(num_samples)
+    samples = LabelledRecords(numbers, labels, numbers, np.full((num_samples, 2), 32))
+    return TargetFeatures.from_arrays(features.astype(np.float32), (torch.from_numpy(labels),), samples)
 
 
 def _fit(**settings):
     torch.manual_seed(0)
-    head = torch.nn.Linear(8, 3)
+    head = ClassificationHead(8, 3)
     recipe = make_recipe({"probe_epochs": 15, "probe_lr": 0.03} | settings)
-    return head, fit_probe(head, _features(300, 1), _features(200, 2), recipe)
+    task = Classification(recipe)
+    return head, fit_probe(head, _features(300, 1), _features(200, 2), recipe, task=task, contract=CONTRACT)
 
 
 def test_the_probe_learns_separable_classes():
@@ -35,14 +43,14 @@ def test_the_head_is_left_at_its_best_epoch():
 
 def test_the_same_seed_gives_the_same_bits():
     first, second = _fit()[0], _fit()[0]
-    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(first.linear.weight, second.linear.weight)
 
 
 def test_another_seed_gives_another_order():
-    assert not torch.equal(_fit(seed=1)[0].weight, _fit(seed=2)[0].weight)
+    assert not torch.equal(_fit(seed=1)[0].linear.weight, _fit(seed=2)[0].linear.weight)
 
 
-@pytest.mark.parametrize(("monitor", "better"), [("accuracy", True), ("log_loss", False)])
+@pytest.mark.parametrize(("monitor", "better"), [("accuracy", True), ("log_loss", False), ("nme", False)])
 def test_more_is_better_unless_it_is_a_loss(monitor, better):
     assert is_better(0.9, 0.8, monitor=monitor) is better
     assert is_better(0.1, None, monitor=monitor)

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
+from headstart.data.sources import guess_task
 from headstart.errors import did_you_mean, must_be
-from headstart.recipe import Recipe, make_recipe, read_recipe
+from headstart.recipe import Recipe, flag_name, make_recipe, read_recipe
 
 
 def with_recipe_flags(
@@ -68,7 +69,8 @@ def recipe_from_flags(
     ]
     flags = {name: value for name, value in given.items() if name in known}
     base = read_recipe(recipe_file) if recipe_file else {}
-    return make_recipe(base | flags, flags=flags, problems=problems)
+    resolved = base | flags
+    return make_recipe(resolved | guess_task(resolved), flags=flags, problems=problems)
 
 
 def _near_flag(name: str, known: Sequence[str]) -> str:
@@ -77,7 +79,7 @@ def _near_flag(name: str, known: Sequence[str]) -> str:
 
 def _flag(name: str, field: Any, group: Group) -> inspect.Parameter:
     is_switch = isinstance(field.default, bool)
-    parameter = Parameter(help=_help(field), group=group, show_default=False, negative="")
+    parameter = Parameter(name=flag_name(name), help=_help(field), group=group, show_default=False, negative="")
     annotation = Annotated[bool | None if is_switch else str | None, parameter]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

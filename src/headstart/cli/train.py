@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from headstart.cli.flags import recipe_from_flags, with_recipe_flags
 from headstart.errors import RecipeError
+from headstart.recipe import make_recipe
 
 GROUPS = ("Data", "Split", "Pixels", "Augmentation", "Model", "Training", "Machine")
 
@@ -18,17 +19,21 @@ def _train(
     *,
     out: Annotated[Path | None, Parameter(help="the run folder, new or empty")] = None,
     recipe: Annotated[Path | None, Parameter(help="settings from a TOML file, e.g. RUN/recipe.toml")] = None,
-    resume: Annotated[Path | None, Parameter(help="go on with this run where it stopped")] = None,
+    resume: Annotated[
+        Path | None, Parameter(help="go on with this run where it stopped, or (with --epochs) beyond its end")
+    ] = None,
     **settings: Any,
 ) -> None:
     from headstart import pipeline
 
     if resume is not None:
+        epochs = settings.pop("epochs", None)
         flags = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
         given = [name for name, value in {"DATA": data, "--out": out, "--recipe": recipe, **flags}.items() if value]
         if given:
-            raise RecipeError(f"--resume takes everything from the run's own recipe; leave out {', '.join(given)}.")
-        pipeline.resume(resume)
+            problem = f"--resume takes everything but --epochs from the run's own recipe; leave out {', '.join(given)}."
+            raise RecipeError(problem)
+        pipeline.resume(resume, epochs=None if epochs is None else make_recipe({"epochs": epochs}).epochs)
         return
     if data is not None:
         settings["data"] = str(data)

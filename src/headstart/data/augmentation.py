@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -42,6 +42,9 @@ _SINGLES: Final = (
     *("apply", "area", "aspect", "horizontal_flip", "vertical_flip", "rotation", "scale"),
     *("brightness", "contrast", "saturation", "hue", "noise"),
 )
+_MILDER: Final = (0.5, 0.25, 0.0)
+"""What is left of a draw's moves when it is drawn again, and again."""
+
 _PAIRS: Final = ("position", "shift", "noise_offset")
 """All numbers are drawn, in this order, used or not: turning one setting on leaves what the others draw."""
 
@@ -85,6 +88,17 @@ class AugmentationPolicy:
     saturation: float = 0.0
     hue: float = 0.0
     noise: float = 0.0
+
+    def milder(self, factor: float) -> AugmentationPolicy:
+        """Give the policy with what moves pixels lessened by a factor; flips and colours stay.
+
+        Examples:
+            >>> AugmentationPolicy(rotation=20, horizontal_flip=0.5).milder(0.5).rotation
+            10.0
+        """
+        crop_scale = 1 - factor * (1 - self.crop_scale)
+        moves = {name: factor * getattr(self, name) for name in ("rotation", "scale", "shift")}
+        return replace(self, crop="center" if factor == 0 else self.crop, crop_scale=crop_scale, **moves)
 
     @property
     def is_identity(self) -> bool:
@@ -176,13 +190,27 @@ class Maps:
     def __getitem__(self, rows: slice | NDArray[np.integer]) -> Maps:
         return Maps(self.affine[rows], self.colour[rows], self.noise[rows], self.noise_offset[rows], self.border)
 
+    def with_rows(self, rows: NDArray[np.integer], others: Maps) -> Maps:
+        """Give the maps with those of some samples replaced."""
+        parts = {name: getattr(self, name).copy() for name in ("affine", "colour", "noise", "noise_offset")}
+        for name, values in parts.items():
+            values[rows] = getattr(others, name)
+        return replace(self, **parts)
+
     @property
     def mirrored(self) -> NDArray[np.bool_]:
         """Which samples are mirrored, so that their left and right keypoints swap; shape (n,)."""
         return geometry.mirrored(self.affine)
 
 
-def evaluation_maps(sizes: ArrayLike, *, image_size: tuple[int, int], fit: Fit, crop_fraction: float) -> Maps:
+def evaluation_maps(
+    sizes: ArrayLike,
+    *,
+    image_size: tuple[int, int],
+    fit: Fit,
+    crop_fraction: float,
+    boxes: ArrayLike | None = None,
+) -> Maps:
     """Give the maps of validation, test and use: nothing random, colours as they are.
 
     Args:
@@ -191,6 +219,7 @@ def evaluation_maps(sizes: ArrayLike, *, image_size: tuple[int, int], fit: Fit, 
         fit: How a photo meets the input. "crop" resizes so that ``image_size / crop_fraction`` is covered and cuts the
             centre out, as timm does; "letterbox" and "stretch" show the whole photo, so ``crop_fraction`` is not used.
         crop_fraction: The backbone's ``crop_pct``.
+        boxes: The part of each stored photo (left, top, right, bottom) that stands for the whole, shape (n, 4).
 
     Examples:
         >>> maps = evaluation_maps([[200, 100]], image_size=(100, 100), fit="letterbox", crop_fraction=0.875)
@@ -198,7 +227,9 @@ def evaluation_maps(sizes: ArrayLike, *, image_size: tuple[int, int], fit: Fit, 
         [[0.5, 0.0, 25.0], [0.0, 0.5, 0.0]]
     """
     fraction = crop_fraction if fit == "crop" else 1.0
+    to_part, sizes = geometry.parts(sizes, boxes)
     affine = geometry.resize_and_crop(sizes, image_size=image_size, fit=fit, crop_fraction=fraction)
+    affine = affine if to_part is None else geometry.compose(to_part, affine)
     num_samples = len(affine)
     return Maps(
         affine,
@@ -219,6 +250,7 @@ def draw_maps(
     image_size: tuple[int, int],
     fit: Fit,
     crop_fraction: float,
+    boxes: ArrayLike | None = None,
 ) -> Maps:
     """Draw the maps of training samples: a pure function, in which each row depends on its own sample only.
 
@@ -231,6 +263,7 @@ def draw_maps(
         image_size: (height, width) of the model's input.
         fit: How a photo meets the input; see ``evaluation_maps``.
         crop_fraction: The backbone's ``crop_pct``.
+        boxes: As in ``evaluation_maps``.
 
     Returns:
         Maps of the n samples, in their order.
@@ -242,12 +275,13 @@ def draw_maps(
         >>> bool((both[1:].affine == alone.affine).all())
         True
     """
-    evaluation = evaluation_maps(sizes, image_size=image_size, fit=fit, crop_fraction=crop_fraction)
+    evaluation = evaluation_maps(sizes, image_size=image_size, fit=fit, crop_fraction=crop_fraction, boxes=boxes)
+    to_part, sizes = geometry.parts(sizes, boxes)
     if policy.is_identity:
         return evaluation
     drawn = _draw(seed, epoch, sample_ids)
     applied = drawn["apply"] < policy.probability
-    affine = evaluation.affine
+    affine = None
     if policy.crop == "random":
         fraction = min(crop_fraction, RANDOM_CROP_FRACTION)
         affine = geometry.resize_and_crop(
@@ -255,6 +289,10 @@ def draw_maps(
         )
     elif policy.crop == "random-resized":
         affine = _random_resized(policy, drawn, geometry.frames(sizes, image_size=image_size, fit=fit), image_size)
+    if affine is None:
+        affine = evaluation.affine
+    elif to_part is not None:
+        affine = geometry.compose(to_part, affine)
     affine = geometry.compose(affine, *_moves(policy, drawn, image_size))
     return Maps(
         np.where(applied[:, None, None], affine, evaluation.affine),
@@ -263,6 +301,62 @@ def draw_maps(
         (drawn["noise_offset"] * _TILE).astype(np.int32),
         evaluation.border,
     )
+
+
+def draw_maps_for_points(
+    policy: AugmentationPolicy,
+    *,
+    points: NDArray[np.float64],
+    visible: NDArray[np.bool_],
+    max_lost: float,
+    sizes: ArrayLike,
+    image_size: tuple[int, int],
+    sample_ids: ArrayLike,
+    boxes: ArrayLike | None = None,
+    **common: Any,
+) -> Maps:
+    """Draw maps that leave the points in the picture: what loses too many of them is drawn again, milder.
+
+    A draw is made milder by halving what it moves, twice, and then by moving nothing; flips and colours stay as drawn.
+    Points that the whole photo does not show either are no loss. A pure function, like ``draw_maps``.
+
+    Args:
+        policy: What may happen.
+        points: (x, y) in the stored photos, shape (n, num_points, 2).
+        visible: Which of them are marked, shape (n, num_points).
+        max_lost: Largest share of a sample's points that may leave the picture.
+        sizes: As in ``draw_maps``, and so are the others.
+        image_size: See ``sizes``.
+        sample_ids: See ``sizes``.
+        boxes: See ``sizes``.
+        **common: ``seed, epoch, fit, crop_fraction`` of ``draw_maps``.
+
+    Examples:
+        >>> corners = np.array([[[5.0, 5.0], [95.0, 95.0]]])
+        >>> common = dict(seed=1, epoch=0, sample_ids=[0], sizes=[[100, 100]], image_size=(64, 64), fit="letterbox")
+        >>> maps = draw_maps_for_points(AugmentationPolicy(rotation=180, scale=0.5), points=corners,
+        ...     visible=np.ones((1, 2), bool), max_lost=0.0, crop_fraction=1.0, **common)
+        >>> bool(geometry.is_inside(geometry.apply_to_points(maps.affine, corners), (64, 64)).all())
+        True
+    """
+    sizes, ids = np.asarray(sizes), np.asarray(sample_ids)
+    boxes = None if boxes is None else np.asarray(boxes)
+    common = common | {"image_size": image_size}
+    maps = draw_maps(policy, sample_ids=ids, sizes=sizes, boxes=boxes, **common)
+    whole = evaluation_maps(
+        sizes, image_size=image_size, fit=common["fit"], crop_fraction=common["crop_fraction"], boxes=boxes
+    )
+    counts = visible & geometry.is_inside(geometry.apply_to_points(whole.affine, points), image_size)
+    for factor in _MILDER:
+        inside = geometry.is_inside(geometry.apply_to_points(maps.affine, points), image_size)
+        lost = (counts & ~inside).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+        rows = np.flatnonzero(lost > max_lost)
+        if not len(rows):
+            break
+        of_rows = None if boxes is None else boxes[rows]
+        again = draw_maps(policy.milder(factor), sample_ids=ids[rows], sizes=sizes[rows], boxes=of_rows, **common)
+        maps = maps.with_rows(rows, again)
+    return maps
 
 
 def _draw(seed: int, epoch: int, sample_ids: ArrayLike) -> dict[str, NDArray[np.float64]]:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.data.augmentation import Maps, render_batch, render_images
-from headstart.data.geometry import Pixels, Windows, find_windows
+from headstart.data.geometry import Affines, Pixels, Windows, find_windows
 from headstart.errors import HeadstartError, all_at_once, must_be
 
 PREFETCH: Final = 3
@@ -51,10 +51,12 @@ class Batch:
     Attributes:
         pixels: Uint8, shape (n, height, width, 3), on the loader's device.
         positions: Which entries of the loader's ``records`` these are, int64, shape (n,).
+        affine: How each stored photo was moved, for what moves with it; float64, shape (n, 2, 3).
     """
 
     pixels: torch.Tensor
     positions: NDArray[np.int64]
+    affine: Affines
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -164,9 +166,10 @@ class BatchLoader:
     def _finished(self, work: _Work) -> Batch:
         start = time.perf_counter()
         pixels, decode, augment = work.result()
+        affine = work.plan.result().maps.affine
         for stage, spent in (("decode", decode), ("augment", augment), ("wait", time.perf_counter() - start)):
             self.seconds[stage] += spent
-        return Batch(pixels, work.positions)
+        return Batch(pixels, work.positions, affine)
 
 
 @dataclass(frozen=True)

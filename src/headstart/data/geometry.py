@@ -91,6 +91,44 @@ def apply_to_points(maps: Affines, points: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(points, np.float64) @ maps[:, :, :2].transpose(0, 2, 1) + maps[:, None, :, 2]
 
 
+def is_inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Say of points (…, 2) whether they lie in a picture of this (height, width); its edges belong to it.
+
+    Examples:
+        >>> is_inside(np.array([[0.0, 0.0], [10.0, 5.0], [10.1, 5.0]]), (5, 10)).tolist()
+        [True, True, False]
+    """
+    return np.asarray(((points >= 0) & (points <= np.array(size[::-1]))).all(axis=-1))
+
+
+def scale_points(points: NDArray[np.float64], scales: ArrayLike) -> NDArray[np.float64]:
+    """Move points (n, num_points, 2) from photos to the same photos at another size; divide by the scales to go back.
+
+    Args:
+        points: (x, y).
+        scales: (y, x) factors of each photo, shape (n, 2), as the store keeps them.
+
+    Examples:
+        >>> scale_points(np.array([[[10.0, 20.0]]]), [[0.5, 0.25]]).tolist()
+        [[[2.5, 10.0]]]
+    """
+    return points * np.asarray(scales, np.float64)[:, None, ::-1]
+
+
+def parts(sizes: ArrayLike, boxes: ArrayLike | None) -> tuple[Affines | None, NDArray[np.float64]]:
+    """Give the maps into the parts of photos that stand for the whole, and the parts' (height, width).
+
+    Args:
+        sizes: (height, width) of the photos, shape (n, 2).
+        boxes: (left, top, right, bottom) of the parts, shape (n, 4); None: whole photos, and no maps.
+    """
+    if boxes is None:
+        return None, np.asarray(sizes, np.float64)
+    boxes = np.asarray(boxes, np.float64)
+    extent = boxes[:, 2:] - boxes[:, :2]
+    return scale_and_shift(np.ones_like(extent), -boxes[:, :2]), extent[:, ::-1]
+
+
 def scale_and_shift(scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Affines:
     """Build maps ``x → scale · x + offset``; both have shape (n, 2) and stand as (x, y)."""
     maps = np.zeros((len(scale), 2, 3))

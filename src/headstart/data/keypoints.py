@@ -104,8 +104,8 @@ def keypoint_columns(points: ArrayLike, visible: ArrayLike | None = None) -> lis
         [Array(Float32, shape=(4,)), Array(Boolean, shape=(2,))]
     """
     values = np.asarray(points, np.float32)
-    is_number = np.isfinite(values).all(axis=2)
-    shown = is_number if visible is None else is_number & np.asarray(visible, bool)
+    is_number: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=2))
+    shown: NDArray[np.bool_] = is_number if visible is None else is_number & np.asarray(visible, bool)
     num_keypoints = values.shape[1]
     flat = np.where(is_number[..., None], values, 0).reshape(len(values), 2 * num_keypoints)
     return [

@@ -7,12 +7,15 @@ image is opened here, and nothing is written but the contents of an archive, bel
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from headstart.data.archives import is_archive, unpack
 from headstart.data.folders import FolderListing, has_image_suffix, read_folder, some
+from headstart.data.keypoint_sources import looks_like_keypoints
 from headstart.data.label_files import is_label_file, read_label_file
 from headstart.data.table import SPLITS, SampleTable
 from headstart.errors import SourceError, all_at_once, must_be
@@ -50,6 +53,21 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
     table = table.with_frame(frame, *notes, *group_notes, *_class_notes(table))
     _check_classes(table, place, min_classes)
     return table
+
+
+def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Give the task as a setting where none is named and the data says it: annotations, or a table of coordinates.
+
+    Examples:
+        >>> guess_task({"annotations": "labels"}), guess_task({"data": "photos"}), guess_task({"task": "keypoints"})
+        ({'task': 'keypoints'}, {}, {})
+    """
+    if settings.get("task") is not None:
+        return {}
+    data = settings.get("data")
+    is_named = settings.get("annotations") or settings.get("points_key")
+    is_seen = data is not None and not settings.get("label_column") and looks_like_keypoints(Path(str(data)))
+    return {"task": "keypoints"} if is_named or is_seen else {}
 
 
 def _existing(recipe: Recipe) -> Path:

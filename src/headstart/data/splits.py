@@ -121,18 +121,19 @@ def describe(report: SplitReport) -> list[str]:
     """Say a report in lines for the terminal.
 
     Examples:
-        >>> shares = pl.DataFrame({"class_name": ["a"], "train": [2], "validation": [1], "test": [0]})
+        >>> shares = pl.DataFrame({"class_name": ["a", "b"], "train": [1, 1], "validation": [0, 1], "test": [0, 0]})
         >>> describe(SplitReport("As given.", {"train": 2, "validation": 1, "test": 0}, shares, 0.0, 3))
         ['As given.', 'train 2 · validation 1 · test 0; class shares differ from the whole by at most 0.0 points.']
     """
     sizes = " · ".join(f"{split} {count:,}" for split, count in report.sizes.items())
-    gap = f"class shares differ from the whole by at most {report.worst_share_gap:.1f} points"
+    has_classes = report.class_shares.height > 1
+    gap = f"; class shares differ from the whole by at most {report.worst_share_gap:.1f} points" if has_classes else ""
     leaks = [
         f"Leak between {' and '.join(leak.splits)} through {_LEAK_WORDS[leak.kind]}: {leak.count:,} "
         f"({leak.num_samples:,} samples), e.g. {some(list(leak.examples[0]))}; --resplit mends it."
         for leak in report.leaks
     ]
-    return [report.how, f"{sizes}; {gap}.", *leaks, *report.notes]
+    return [report.how, f"{sizes}{gap}.", *leaks, *report.notes]
 
 
 def save_split(table: SampleTable, path: Path) -> None:
@@ -147,8 +148,12 @@ def _dealt(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) -> _Dr
     shares = (1 - validation - test, validation, test)
     codes = _deal(kept, units, shares, recipe)
     percent = "/".join(f"{100 * share:g}" for share in shares)
-    how = f"Split {percent} at random (seed {recipe.seed}), stratified by class{_units_words(units)}."
+    how = f"Split {percent} at random (seed {recipe.seed}){_strata_words(kept)}{_units_words(units)}."
     return _Draft(codes, (how,))
+
+
+def _strata_words(kept: pl.DataFrame) -> str:
+    return "" if kept["label"].null_count() == kept.height else ", stratified by class"
 
 
 def _units_words(units: NDArray[np.uint32]) -> str:
@@ -176,7 +181,8 @@ def _validation_fraction(recipe: Recipe) -> float:
 
 
 def _labels(kept: pl.DataFrame) -> NDArray[np.int32]:
-    return kept["label"].to_numpy().astype(np.int32)
+    """Give class numbers; samples without classes (keypoints) count as one class."""
+    return kept["label"].fill_null(0).to_numpy().astype(np.int32)
 
 
 def check_split_settings(recipe: Recipe) -> None:
@@ -275,7 +281,7 @@ def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, rec
     codes[is_free] = _deal(kept.filter(pl.Series(is_free)), units[is_free], shares, recipe)
     parts = [f"{name} ({100 * share:g} %)" for name, share in zip(SPLITS[1:], shares[1:], strict=True) if share]
     carved = " and ".join(parts)
-    how = f"{carved} carved out of its training part (seed {recipe.seed}), stratified by class{_units_words(units)}"
+    how = f"{carved} carved out of its training part (seed {recipe.seed}){_strata_words(kept)}{_units_words(units)}"
     return replace(draft, codes=codes, how=(*draft.how, how))
 
 
@@ -303,13 +309,14 @@ def _written(
 
 
 def _report(table: SampleTable, kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft) -> SplitReport:
-    labels, num_classes = _labels(kept), len(table.class_names)
+    class_names = table.class_names or ("all",)
+    labels, num_classes = _labels(kept), len(class_names)
     keys = draft.codes.astype(np.int64) * num_classes + labels
     counts = np.bincount(keys, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes)
-    shares = pl.DataFrame({"class_name": table.class_names, **dict(zip(SPLITS, counts, strict=True))})
+    shares = pl.DataFrame({"class_name": class_names, **dict(zip(SPLITS, counts, strict=True))})
     sizes = dict(zip(SPLITS, counts.sum(axis=1).tolist(), strict=True))
     leaks = tuple(_find_leaks(kept, draft.codes)) if draft.given else ()
-    notes = (*draft.notes, *_absent_class_notes(table.class_names, counts, labels, units, draft.given))
+    notes = (*draft.notes, *_absent_class_notes(class_names, counts, labels, units, draft.given))
     how = "; ".join(draft.how).rstrip(".") + "."
     return SplitReport(how, sizes, shares, _worst_gap(counts), int(units.max()) + 1, leaks, notes)
 

@@ -155,6 +155,45 @@ def pool(features: Tensor, num_features: int) -> Tensor:
     return features.movedim(axis, 1).flatten(2).mean(2)
 
 
+def feature_map(module: Any, images: Tensor) -> Tensor:
+    """Give a backbone's last features at each position, (n, channels, h, w), before they are pooled.
+
+    Channels that come last (Swin) are moved to the front; a transformer's tokens are laid out as the grid of patches
+    that they stand for, without class tokens.
+
+    Args:
+        module: A timm network.
+        images: Normalised, shape (n, 3, H, W).
+
+    Raises:
+        RecipeError: The network has no such map.
+
+    Examples:
+        >>> backbone = create_backbone("test_resnet", weights="none")
+        >>> feature_map(backbone.module, torch.zeros(2, 3, 160, 160)).shape
+        torch.Size([2, 96, 5, 5])
+    """
+    features = module.forward_features(images)
+    if isinstance(features, Tensor) and features.ndim == 4:
+        return features if features.shape[1] == module.num_features else features.permute(0, 3, 1, 2)
+    if isinstance(features, Tensor) and features.ndim == 3:
+        tokens = features[:, int(getattr(module, "num_prefix_tokens", 0)) :]
+        height = round((tokens.shape[1] * images.shape[2] / images.shape[3]) ** 0.5)
+        if height and tokens.shape[1] % height == 0:
+            return tokens.transpose(1, 2).unflatten(2, (height, tokens.shape[1] // height))
+    name = type(module).__name__
+    raise RecipeError(must_be("head", "'coordinates' for a backbone without a map of features", name, "Change one."))
+
+
+def map_size(backbone: Backbone) -> tuple[int, int, int]:
+    """Give channels, height and width of a backbone's feature map for its image size."""
+    was_training = backbone.module.training
+    with torch.no_grad():
+        features = feature_map(backbone.module.eval(), torch.zeros(1, 3, *backbone.contract.image_size))
+    backbone.module.train(was_training)
+    return features.shape[1], features.shape[2], features.shape[3]
+
+
 @cache
 def _network_names() -> tuple[str, ...]:
     return tuple(timm.list_models())

@@ -1,4 +1,4 @@
-"""The bundle: one folder with weights, class names, preprocessing and temperature, for use on any machine.
+"""The bundle: one folder with weights, names of the answers, preprocessing and temperature, for use on any machine.
 
 ``weights.safetensors`` holds the tensors, ``bundle.json`` everything else and the weights' SHA-256. The JSON is written
 last, in one step, so a folder with it is whole; a half-replaced one is told by the hash.
@@ -15,11 +15,13 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from headstart.data.keypoints import KeypointLayout
 from headstart.errors import BundleError, HeadstartError, all_at_once, must_be
 from headstart.files import write_json, written_aside
-from headstart.models.backbones import Backbone, InputContract, create_backbone
-from headstart.models.heads import ClassificationHead
+from headstart.models.backbones import Backbone, InputContract, create_backbone, map_size
+from headstart.models.heads import HEADS, build_head
 from headstart.models.network import Network
 from headstart.models.weights import WeightsReport, hash_file
 
@@ -28,7 +30,7 @@ FORMAT: Final = 1
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 METADATA_FILE: Final = "bundle.json"
-TASK: Final = "classification"
+TASKS: Final = ("classification", "keypoints")
 
 _FIELDS: Final = {
     "format": int,
@@ -56,22 +58,25 @@ class Bundle:
 
     Attributes:
         network: In eval mode, on the CPU.
-        class_names: Name of each logit.
+        class_names: Name of each logit; none for keypoints.
         temperature: What logits are divided by before the softmax.
         metadata: All of ``bundle.json``.
+        keypoints: What the points are; None for a classifier.
     """
 
     network: Network
     class_names: tuple[str, ...]
     temperature: float
     metadata: dict[str, Any]
+    keypoints: KeypointLayout | None = None
 
 
 def save_bundle(
     directory: Path,
     network: Network,
     *,
-    class_names: Sequence[str],
+    class_names: Sequence[str] = (),
+    keypoints: KeypointLayout | None = None,
     temperature: float = 1.0,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
@@ -80,21 +85,27 @@ def save_bundle(
     Args:
         directory: The bundle's folder; made where it is missing.
         network: What to save.
-        class_names: Name of each logit.
+        class_names: Name of each logit of a classifier.
+        keypoints: What the points of a keypoint network are.
         temperature: From calibration.
         extra: What else to keep (JSON values): scores, dates, hashes.
 
     Raises:
-        BundleError: There are not as many names as logits.
+        BundleError: There are not as many names as logits, or points.
     """
-    if len(class_names) != network.head.num_classes:
+    if keypoints is None and len(class_names) != network.head.num_classes:
         raise BundleError(must_be("class_names", f"{network.head.num_classes} names, one a logit", list(class_names)))
+    if keypoints is not None and keypoints.num_keypoints != network.head.num_keypoints:
+        expected = f"a layout of {network.head.num_keypoints} points, as the head gives"
+        raise BundleError(must_be("keypoints", expected, keypoints.num_keypoints))
     weights = Path(directory) / WEIGHTS_FILE
     # A copy each: safetensors takes neither permuted memory nor two names for the same memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     with written_aside(weights) as aside:
         save_file(tensors, aside, metadata={"format": "pt"})
     content = _describe(network) | {"class_names": list(class_names), "temperature": float(temperature)}
+    if keypoints is not None:
+        content |= {"task": "keypoints", "keypoints": keypoints.as_dict()}
     content["weights"] = {"file": WEIGHTS_FILE, "sha256": hash_file(weights), "bytes": weights.stat().st_size}
     write_json(Path(directory) / METADATA_FILE, content | {"extra": dict(extra or {})})
 
@@ -119,7 +130,9 @@ def load_bundle(directory: Path) -> Bundle:
             f"The bundle was written with timm {content.get('timm_version')}; this is another. {_first_lines(error)}"
         )
         raise BundleError(must_be(str(weights), f"the tensors of {network.name}", weights.name, remedy)) from None
-    return Bundle(network.eval(), tuple(content["class_names"]), float(content["temperature"]), content)
+    names, temperature = tuple(content["class_names"]), float(content["temperature"])
+    layout = KeypointLayout.from_dict(content["keypoints"]) if content["task"] == "keypoints" else None
+    return Bundle(network.eval(), names, temperature, content, layout)
 
 
 def _describe(network: Network) -> dict[str, Any]:
@@ -129,11 +142,12 @@ def _describe(network: Network) -> dict[str, Any]:
 
     return {
         "format": FORMAT,
-        "task": TASK,
+        "task": "classification",
         "backbone": network.name,
         "num_features": network.num_features,
         "contract": asdict(network.contract),
         "dropout": network.head.dropout.p,
+        "head": {"kind": network.head.kind, "settings": network.head.settings},
         "pretrained": {"source": network.weights_report.source, "sha256": network.weights_report.sha256},
         "headstart_version": headstart.__version__,
         "timm_version": timm.__version__,
@@ -188,13 +202,26 @@ def _field_problems(content: Any, fields: Mapping[str, Any], place: str) -> list
 
 def _value_problems(content: dict[str, Any], place: str) -> list[str]:
     problems = _field_problems(content["contract"], _CONTRACT_FIELDS, f"{place}: contract")
-    if content["task"] != TASK:
-        problems.append(must_be(f"{place}: task", repr(TASK), content["task"], "Update headstart."))
+    if content["task"] not in TASKS:
+        expected = f"one of {', '.join(TASKS)}"
+        problems.append(must_be(f"{place}: task", expected, content["task"], "Update headstart."))
+    if content["task"] == "keypoints":
+        return problems + _keypoint_problems(content, place)
     names = content["class_names"]
     if not names or not all(isinstance(name, str) for name in names):
         problems.append(must_be(f"{place}: class_names", "names", names))
     if not content["temperature"] > 0:
         problems.append(must_be(f"{place}: temperature", "greater than 0", content["temperature"]))
+    return problems
+
+
+def _keypoint_problems(content: dict[str, Any], place: str) -> list[str]:
+    layout, head = content.get("keypoints"), content.get("head")
+    problems = _field_problems(layout, {"names": list, "flip_note": str}, f"{place}: keypoints")
+    problems += _field_problems(head, {"kind": str, "settings": dict}, f"{place}: head")
+    if not problems and head["kind"] not in HEADS:  # type: ignore[index]
+        expected = f"one of {', '.join(HEADS)}"
+        problems.append(must_be(f"{place}: head", expected, head["kind"], "Update headstart."))  # type: ignore[index]
     return problems
 
 
@@ -224,8 +251,15 @@ def _build(content: dict[str, Any], folder: Path) -> Network:
     pretrained = content.get("pretrained") or {}
     report = WeightsReport(str(pretrained.get("source", "unknown")), (), (), sha256=pretrained.get("sha256"))
     backbone = Backbone(backbone.name, backbone.module, contract, backbone.num_features, report, None)
-    head = ClassificationHead(backbone.num_features, len(content["class_names"]), dropout=float(content["dropout"]))
-    return Network(backbone, head)
+    return Network(backbone, _build_head(content, backbone))
+
+
+def _build_head(content: dict[str, Any], backbone: Backbone) -> nn.Module:
+    linear = {"num_classes": len(content["class_names"]), "dropout": float(content["dropout"])}
+    head = content.get("head") or {"kind": "linear", "settings": linear}
+    takes_map = HEADS[head["kind"]].takes == "map"
+    num_features = map_size(backbone)[0] if takes_map else backbone.num_features
+    return build_head(head["kind"], num_features, head["settings"])
 
 
 def _as_tuple(value: Any) -> Any:

@@ -30,7 +30,7 @@ BATCH_SIZE = 64
 WORTH_COMPILING = 256
 """Fewer images than this are done sooner in PyTorch than compiling takes (measured: 2-4 s for small networks)."""
 
-What = Literal["features", "logits"]
+What = Literal["features", "answers"]
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Part(nn.Module):
         self.what = what
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.network.features(pixels) if self.what == "features" else self.network(pixels)
+        return self.network.features(pixels) if self.what == "features" else self.network.answers(pixels)
 
 
 def iterate_outputs(
@@ -65,7 +65,8 @@ def iterate_outputs(
     store: PixelStore,
     records: NDArray[np.integer],
     *,
-    what: What = "logits",
+    what: What = "answers",
+    boxes: NDArray[np.float64] | None = None,
     first_batch: int = 0,
     num_threads: int | None = None,
     log: InferenceLog | None = None,
@@ -76,17 +77,18 @@ def iterate_outputs(
         network: Put into eval mode here.
         store: The pixels.
         records: Rows of the store, shape (n,).
-        what: Pooled features of the backbone, or the head's logits.
+        what: Pooled features of the backbone, or the head's answers: logits, or coordinates as shares of the frame.
+        boxes: The part of each stored photo that the network looks at, shape (n, 4); all of it unless told.
         first_batch: Batch of ``BATCH_SIZE`` to start with (to go on after a break).
         num_threads: Threads that prepare pixels; all cores unless told.
         log: Filled with notes and seconds where given.
 
     Yields:
-        Float32 arrays of shape (batch, features or classes).
+        Float32 arrays of shape (batch, features or classes), or (batch, keypoints, 2).
     """
     log = log if log is not None else InferenceLog()
     device = next(network.parameters()).device
-    loader = evaluation_loader(network, store, records, first_batch=first_batch, num_threads=num_threads)
+    loader = evaluation_loader(network, store, records, boxes=boxes, first_batch=first_batch, num_threads=num_threads)
     forward: Callable[[Tensor], Tensor] | None = None
     start, step_seconds = time.perf_counter(), 0.0
     part = _Part(network, what).eval()
@@ -109,18 +111,21 @@ def run_network(
     store: PixelStore,
     records: NDArray[np.integer],
     *,
-    what: What = "logits",
+    what: What = "answers",
+    boxes: NDArray[np.float64] | None = None,
     description: str = "scoring",
     num_threads: int | None = None,
     log: InferenceLog | None = None,
 ) -> NDArray[np.float32]:
-    """Run a network over stored images and give all outputs at once, shape (n, features or classes).
+    """Run a network over stored images and give all outputs at once, shape (n, …).
 
     See ``iterate_outputs`` for the arguments; ``description`` names the progress bar (empty: none).
     """
     outputs: list[NDArray[np.float32]] = []
     with track(description, len(records), quiet=not description) as advance:
-        for values in iterate_outputs(network, store, records, what=what, num_threads=num_threads, log=log):
+        for values in iterate_outputs(
+            network, store, records, what=what, boxes=boxes, num_threads=num_threads, log=log
+        ):
             outputs.append(values)
             advance(len(values))
     return np.concatenate(outputs) if outputs else np.empty((0, 0), np.float32)
@@ -131,6 +136,7 @@ def evaluation_loader(
     store: PixelStore,
     records: NDArray[np.integer],
     *,
+    boxes: NDArray[np.float64] | None = None,
     batch_size: int = BATCH_SIZE,
     first_batch: int = 0,
     num_threads: int | None = None,
@@ -145,6 +151,7 @@ def evaluation_loader(
             image_size=contract.image_size,
             fit=contract.fit,
             crop_fraction=contract.crop_fraction,
+            boxes=None if boxes is None else boxes[positions],
         )
 
     return BatchLoader(

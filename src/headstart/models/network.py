@@ -1,32 +1,61 @@
-"""The network: input contract + backbone + head, from pixels to logits; and what of it is frozen."""
+"""The network: input contract + backbone + head, from pixels to answers; and what of it is frozen."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from headstart.errors import RecipeError, must_be
-from headstart.models.backbones import Backbone, check_classifier, create_backbone, pool, scale_pixels
-from headstart.models.heads import ClassificationHead
+from headstart.models.backbones import (
+    Backbone,
+    check_classifier,
+    create_backbone,
+    feature_map,
+    map_size,
+    pool,
+    scale_pixels,
+)
+from headstart.models.heads import ClassificationHead, CoordinateHead, IntegralHead, SimccHead, Takes
 from headstart.randomness import words
 
 if TYPE_CHECKING:
     from headstart.recipe import Recipe
 
 
+class Head(Protocol):
+    """What the network asks of a head; see ``heads.py``."""
+
+    kind: ClassVar[str]
+    takes: Takes
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that it gives for an image."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it is built from beside the features."""
+        ...
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Give what is of use from the outputs."""
+        ...
+
+
 class Network(nn.Module):
-    """A classifier that takes pixels as they are stored and normalises them itself.
+    """Backbone and head: takes pixels as they are stored and normalises them itself.
 
     It starts with its backbone frozen; ``unfreeze`` says otherwise.
 
     Args:
         backbone: From ``create_backbone``.
-        head: Takes ``backbone.num_features`` features.
+        head: Takes ``backbone.num_features`` features, pooled or at each position.
 
     Attributes:
         name: The backbone's name in timm.
@@ -46,7 +75,9 @@ class Network(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, backbone: Backbone, head: ClassificationHead) -> None:
+    head: Any
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.name = backbone.name
         self.contract = backbone.contract
@@ -62,17 +93,24 @@ class Network(nn.Module):
         self.freeze()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Give logits (n, num_classes) for pixels (n, H, W, 3) on 0..255, uint8 or float."""
-        return self.classify(self.features(pixels))
+        """Give the head's outputs, logits (n, num_classes) say, for pixels (n, H, W, 3) on 0..255, uint8 or float."""
+        return self.answer(self.features(pixels))
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Give pooled features (n, num_features) for pixels (n, H, W, 3) on 0..255."""
+        """Give what the head takes for pixels (n, H, W, 3) on 0..255: (n, num_features), or a map (n, C, h, w)."""
         # Channels last in memory: what convolutions on a CPU and a GPU are fastest with.
-        return pool(self.backbone(scale_pixels(pixels, self.scale, self.offset)), self.num_features)
+        scaled = scale_pixels(pixels, self.scale, self.offset)
+        if self.head.takes == "map":
+            return feature_map(self.backbone, scaled)
+        return pool(self.backbone(scaled), self.num_features)
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Give logits (n, num_classes) for pooled features (n, num_features)."""
+    def answer(self, features: Tensor) -> Tensor:
+        """Give the head's outputs for features."""
         return self.head(features)
+
+    def answers(self, pixels: Tensor) -> Tensor:
+        """Give what is of use: logits (n, num_classes), or coordinates (n, num_keypoints, 2) as shares of the frame."""
+        return self.head.decode(self(pixels))
 
     def freeze(self) -> None:
         """Freeze the whole backbone; the head stays trainable."""
@@ -130,8 +168,12 @@ class Network(nn.Module):
         return (name for block in self.blocks[-int(what) :] for name in block)
 
 
-def new_network(recipe: Recipe, num_classes: int) -> Network:
+def new_network(recipe: Recipe, num_targets: int) -> Network:
     """Build what a recipe asks for: its backbone with weights, and a fresh head drawn from its seed.
+
+    Args:
+        recipe: The settings.
+        num_targets: Classes, or for keypoints points.
 
     Examples:
         >>> from headstart.recipe import Recipe
@@ -149,7 +191,20 @@ def new_network(recipe: Recipe, num_classes: int) -> Network:
             fit=recipe.fit,
         )
         torch.manual_seed(seed)  # the head is the same whatever the backbone drew
-        return Network(backbone, ClassificationHead(backbone.num_features, num_classes, dropout=recipe.dropout))
+        return Network(backbone, _new_head(recipe, backbone, num_targets))
+
+
+def _new_head(recipe: Recipe, backbone: Backbone, num_targets: int) -> nn.Module:
+    if recipe.head == "linear":
+        return ClassificationHead(backbone.num_features, num_targets, dropout=recipe.dropout)
+    if recipe.head == "coordinates":
+        frame = backbone.contract.image_size if recipe.targets == "pixels" else (1, 1)
+        return CoordinateHead(backbone.num_features, num_targets, frame=frame, dropout=recipe.dropout)
+    channels, height, width = map_size(backbone)
+    if recipe.head == "integral":
+        return IntegralHead(channels, num_targets, dropout=recipe.dropout)
+    sizes = {"map_size": (height, width), "num_bins": backbone.contract.image_size}
+    return SimccHead(channels, num_targets, **sizes, dropout=recipe.dropout)
 
 
 def pretrained_classifier(name: str, class_names: Sequence[str], *, weights: str = "auto") -> Network:

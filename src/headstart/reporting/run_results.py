@@ -17,17 +17,38 @@ from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import most_confident_mistakes
 from headstart.recipe import Recipe
 from headstart.reporting.concerns import Concern
-from headstart.reporting.run_report import Mistake, RunResults
+from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
 from headstart.training.history import read_history
 
 if TYPE_CHECKING:
+    from headstart.keypoint_scoring import KeypointScoring
     from headstart.models.backbones import InputContract
     from headstart.scoring import Scoring
     from headstart.training.fit import FitResult
 
 NUM_SHEET_PHOTOS = 6
 """Training photos on the contact sheet; each is shown in as many draws."""
+
+
+def write_report(
+    run: RunFolder,
+    table: SampleTable,
+    store: PixelStore,
+    *,
+    fitted: FitResult,
+    scoring: Scoring | KeypointScoring,
+    contract: InputContract,
+) -> None:
+    """Write a run's ``report.html``; see ``gather_results`` for the arguments."""
+    common = {"fitted": fitted, "scoring": scoring, "contract": contract}
+    if table.keypoints is None:
+        write_run_report(gather_results(run, table, store, **common), run.path / "report.html")
+        return
+    from headstart.reporting.keypoint_report import write_keypoint_report
+    from headstart.reporting.keypoint_results import gather_keypoint_results
+
+    write_keypoint_report(gather_keypoint_results(run, table, store, **common), run.path / "report.html")
 
 
 def gather_results(
@@ -87,7 +108,7 @@ def count_by_class(table: SampleTable) -> pl.DataFrame:
 
 
 def stage_seconds(
-    seconds: Mapping[str, float], fitted: FitResult, scoring: Scoring, *, num_files: int
+    seconds: Mapping[str, float], fitted: FitResult, scoring: Scoring | KeypointScoring, *, num_files: int
 ) -> dict[str, dict[str, float]]:
     """Put seconds by stage, and by part where known, into the form of the report."""
     stages: dict[str, dict[str, float]] = {stage: {"total": total} for stage, total in seconds.items()}

@@ -38,19 +38,30 @@ class FeatureCache:
         values: Shape (images, features), float32, memory-mapped; row i belongs to ``records[i]``.
         records: The store's rows, sorted.
         log: What the pass took; empty where the features were there already.
+        boxes: The part of each image that the network looked at, shape (images, 4); None: all of it.
     """
 
     values: NDArray[np.float32]
     records: NDArray[np.int64]
     log: InferenceLog
+    boxes: NDArray[np.float64] | None = None
 
-    def of(self, records: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Give the features of these rows of the store, shape (n, features)."""
-        return np.asarray(self.values[np.searchsorted(self.records, records)])
+    def of(self, records: NDArray[np.integer], boxes: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+        """Give the features of these rows of the store (and boxes, where there are boxes), shape (n, features)."""
+        if self.boxes is None:
+            return np.asarray(self.values[np.searchsorted(self.records, records)])
+        place = {key.tobytes(): row for row, key in enumerate(_keys(self.records, self.boxes))}
+        return np.asarray(self.values[[place[key.tobytes()] for key in _keys(records, boxes)]])
 
 
 def cache_features(
-    network: Network, store: PixelStore, records: NDArray[np.integer], *, folder: Path, num_threads: int | None = None
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.integer],
+    *,
+    folder: Path,
+    boxes: NDArray[np.float64] | None = None,
+    num_threads: int | None = None,
 ) -> FeatureCache:
     """Give the backbone's features of stored images: from the cache where they are, else by one pass.
 
@@ -59,19 +70,28 @@ def cache_features(
         store: The pixels.
         records: Rows of the store; a row asked for twice is run once.
         folder: Where caches lie.
+        boxes: The part of each image that the network looks at, shape (n, 4); all of it unless told.
         num_threads: Threads that prepare pixels; all cores unless told.
     """
-    unique = np.unique(np.asarray(records, np.int64))
-    path = folder / f"features-{_fingerprint(network, store, unique)}.npy"
+    keys = np.unique(_keys(records, boxes), axis=0)
+    unique = keys[:, 0].astype(np.int64)
+    parts = None if boxes is None else np.ascontiguousarray(keys[:, 1:])
+    path = folder / f"features-{_fingerprint(network, store, keys)}.npy"
     log = InferenceLog()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            _fill(path, network, store, unique, log=log, num_threads=num_threads)
-    return FeatureCache(np.load(path, mmap_mode="r"), unique, log)
+            _fill(path, network, store, unique, boxes=parts, log=log, num_threads=num_threads)
+    return FeatureCache(np.load(path, mmap_mode="r"), unique, log, parts)
 
 
-def _fingerprint(network: Network, store: PixelStore, records: NDArray[np.int64]) -> str:
+def _keys(records: NDArray[np.integer], boxes: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Give what tells images apart, a row each: the record, and the box where there is one."""
+    column = np.asarray(records, np.float64)[:, None]
+    return column if boxes is None else np.concatenate([column, boxes], axis=1)
+
+
+def _fingerprint(network: Network, store: PixelStore, keys: NDArray[np.float64]) -> str:
     """Name everything the features depend on: weights, contract, pixels, and which rows in which order."""
     digest = hashlib.blake2b(digest_size=12)
     for name, tensor in sorted(network.backbone.state_dict().items()):
@@ -79,7 +99,7 @@ def _fingerprint(network: Network, store: PixelStore, records: NDArray[np.int64]
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     digest.update(repr(network.contract).encode())
     digest.update(store.fingerprint.encode())
-    digest.update(records.tobytes())
+    digest.update(keys.tobytes())
     return digest.hexdigest()
 
 
@@ -89,6 +109,7 @@ def _fill(
     store: PixelStore,
     records: NDArray[np.int64],
     *,
+    boxes: NDArray[np.float64] | None,
     log: InferenceLog,
     num_threads: int | None,
 ) -> None:
@@ -96,7 +117,7 @@ def _fill(
     num_done = _num_batches_done(partial, progress, num_records=len(records))
     values: np.memmap | None = np.load(partial, mmap_mode="r+") if num_done else None
     passes = iterate_outputs(
-        network, store, records, what="features", first_batch=num_done, num_threads=num_threads, log=log
+        network, store, records, what="features", boxes=boxes, first_batch=num_done, num_threads=num_threads, log=log
     )
     with track("computing features", len(records)) as advance:
         advance(num_done * BATCH_SIZE)

@@ -7,7 +7,7 @@ is not repeated when the run is resumed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,22 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
+from headstart.data.augmentation import evaluation_maps
 from headstart.data.store import PixelStore
 from headstart.data.table import SampleTable
 from headstart.errors import TrainingError, must_be
 from headstart.files import write_json
 from headstart.models.bundle import load_bundle, save_bundle
+from headstart.models.heads import CoordinateHead
+from headstart.models.inference import InferenceLog, run_network
 from headstart.progress import say
 from headstart.recipe import Recipe
 from headstart.training.checkpoints import load_checkpoint
 from headstart.training.features import FeatureCache, cache_features
 from headstart.training.history import History, Row
-from headstart.training.loop import BEST, LAST, FineTuning, LabelledRecords, TrainingData
-from headstart.training.probe import LabelledFeatures, fit_probe, is_better
+from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
+from headstart.training.probe import TargetFeatures, fit_probe, is_better
+from headstart.training.tasks import Task, make_task, mean_targets
 
 if TYPE_CHECKING:
     from headstart.models.network import Network
@@ -42,9 +46,10 @@ class FitResult:
     """What training chose, on validation alone.
 
     Attributes:
-        stage: ``"probe"`` or ``"fine-tune"``: whichever scored better.
-        epoch: The chosen epoch of that stage, counted from 1.
-        probe_scores: Validation scores of the probe.
+        stage: ``"fine-tune"``, or what came before it where that scored better: ``"probe"``, or ``"start"`` (the
+            network of the run that this one continues).
+        epoch: The chosen epoch of that stage, counted from 1; 0 for the start.
+        probe_scores: Validation scores before fine-tuning; none where a fresh head cannot be probed.
         fine_tune_scores: Validation scores of the fine-tuned network; None where there was no fine-tuning.
         seconds: Seconds by stage and part.
         num_images: Images that went through each stage.
@@ -60,70 +65,97 @@ class FitResult:
     notes: tuple[str, ...] = ()
 
 
-def samples_of(table: SampleTable, split: str) -> LabelledRecords:
-    """Give a split's samples as arrays: store rows, labels, sample ids."""
+def samples_of(task: Task, table: SampleTable, store: PixelStore, split: str) -> Any:
+    """Give a split's samples as arrays."""
     import polars as pl
 
-    rows = table.kept.filter(pl.col("split") == split)
-    columns = (rows[name].cast(pl.Int64).to_numpy() for name in ("record", "label", "sample_id"))
-    return LabelledRecords(*columns)
+    return task.samples(table.kept.filter(pl.col("split") == split), store)
 
 
 def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, folder: Path) -> FitResult:
     """Train the network: a probe on cached features, then fine-tuning from there; keep what validates better.
 
     Args:
-        network: Pretrained backbone and a fresh head. Left with the chosen weights, in eval mode.
+        network: Pretrained backbone and a fresh head, or the network of the run that this one continues. Left with the
+            chosen weights, in eval mode.
         table: Checked and split.
         store: The pixels.
         recipe: The settings.
         folder: The run folder; stages found finished in it are not repeated.
     """
     network.to(make_fabric(recipe).device)
-    probe = _probe_stage(network, table, store, recipe, folder)
-    seconds, num_images = {"probe": probe["seconds"]}, {"probe": probe["num_images"]}
-    notes = tuple(note for note in (probe["note"],) if note)
-    if recipe.unfreeze == "none" or recipe.epochs == 0:
-        return FitResult("probe", probe["epoch"], probe["scores"], None, seconds, num_images, notes)
+    first = _first_stage(network, table, store, recipe, folder)
+    stage, monitor, before = first["stage"], recipe.monitor, first["scores"]
+    seconds, num_images = {stage: first["seconds"]}, {stage: first["num_images"]}
+    notes = tuple(note for note in (first["note"],) if note)
+    if recipe.epochs == 0 or (stage == "probe" and recipe.unfreeze == "none"):
+        return FitResult(stage, first["epoch"], before, None, seconds, num_images, notes)
     _launch(recipe, folder, store)
     counters = load_checkpoint(folder / "checkpoints" / LAST)[1]["counters"]
     seconds["fine-tune"], num_images["fine-tune"] = counters["seconds"], counters["num_images"]
-    fine_tune_wins = is_better(counters["best_score"], probe["scores"][recipe.monitor], monitor=recipe.monitor)
+    fine_tune_wins = is_better(counters["best_score"], before.get(monitor), monitor=monitor)
     if fine_tune_wins:
         network.load_state_dict(load_checkpoint(folder / "checkpoints" / BEST)[0])
     network.eval()
-    stage, epoch = ("fine-tune", counters["best_epoch"]) if fine_tune_wins else ("probe", probe["epoch"])
+    chosen, epoch = ("fine-tune", counters["best_epoch"]) if fine_tune_wins else (stage, first["epoch"])
     if not fine_tune_wins:
-        notes += ("Fine-tuning did not beat the probe on validation, so the probe is the model.",)
-    return FitResult(stage, epoch, probe["scores"], counters["best_scores"], seconds, num_images, notes)
+        notes += (f"Fine-tuning did not beat the {stage} on validation, so the {stage} is the model.",)
+    return FitResult(chosen, epoch, before, counters["best_scores"], seconds, num_images, notes)
 
 
-def probe_features(
-    network: Network, table: SampleTable, store: PixelStore, *, num_threads: int | None = None
-) -> FeatureCache:
+def probe_features(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe) -> FeatureCache:
     """Give the frozen backbone's features of the training and validation samples, computed once."""
-    records = np.concatenate([samples_of(table, split).records for split in _PROBE_SPLITS])
-    return cache_features(network, store, records, folder=store.directory / "features", num_threads=num_threads)
+    task = make_task(recipe, table)
+    both = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
+    records = np.concatenate([samples.records for samples in both])
+    boxes = None if both[0].boxes is None else np.concatenate([samples.boxes for samples in both])
+    folder, threads = store.directory / "features", recipe.num_threads
+    return cache_features(network, store, records, folder=folder, boxes=boxes, num_threads=threads)
 
 
-def _probe_stage(
+def _first_stage(
     network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, folder: Path
 ) -> dict[str, Any]:
-    """Fit the probe, or take it from the run folder; the network's head is left at it."""
+    """Do what comes before fine-tuning, or take it from the run folder; the network is left at it."""
     record = folder / "probe" / "probe.json"
     if record.exists():
         network.load_state_dict(load_bundle(folder / "probe").network.state_dict())
-        return json.loads(record.read_text(encoding="utf-8"))
-    cache = probe_features(network, table, store, num_threads=recipe.num_threads)
+        return {"stage": "probe"} | json.loads(record.read_text(encoding="utf-8"))
+    task = make_task(recipe, table)
+    if recipe.from_run is None and network.head.takes == "pooled":
+        content = _probe(network, table, store, recipe, task=task, folder=folder)
+    else:
+        content = _start(network, table, store, recipe, task=task)
+    save_bundle(
+        folder / "probe", network, class_names=table.class_names, keypoints=table.keypoints,
+        extra={"stage": content["stage"]},
+    )  # fmt: skip
+    write_json(record, content)
+    if content["scores"]:
+        how = f"with {recipe.backbone} frozen (epoch {content['epoch']})"
+        how = how if content["stage"] == "probe" else f"of {recipe.from_run}, from which this run goes on"
+        say(f"{content['stage']}: validation {word_score(content['scores'], recipe.monitor)} {how}")
+    return content
+
+
+def _probe(
+    network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, task: Task, folder: Path
+) -> dict[str, Any]:
+    """Fit a linear probe."""
+    cache = probe_features(network, table, store, recipe)
     train, validation = (
-        LabelledFeatures.from_arrays(cache.of(samples.records), samples.labels)
-        for samples in (samples_of(table, split) for split in _PROBE_SPLITS)
+        _target_features(cache, samples_of(task, table, store, split), network, task) for split in _PROBE_SPLITS
     )
-    history = History(folder)
-    result = fit_probe(network.head, train, validation, recipe, on_epoch=history.append)
+    if isinstance(network.head, CoordinateHead):
+        network.head.start_at(mean_targets(*train.targets))
+    history = History(folder, task.score_names)
+    result = fit_probe(
+        network.head, train, validation, recipe, task=task, contract=network.contract, on_epoch=history.append
+    )
     history.close()
     seconds = cache.log.seconds | {"head": sum(float(row["seconds"]) for row in result.rows)}
-    content = {
+    return {
+        "stage": "probe",
         "epoch": result.epoch,
         "scores": result.scores,
         "rows": result.rows,
@@ -131,11 +163,42 @@ def _probe_stage(
         "num_images": cache.log.num_images,
         "note": cache.log.note,
     }
-    save_bundle(folder / "probe", network, class_names=table.class_names, temperature=1.0, extra={"stage": "probe"})
-    write_json(record, content)
-    score, name = result.scores[recipe.monitor], recipe.monitor.replace("_", " ")
-    say(f"probe: validation {name} {score:.4f} with {recipe.backbone} frozen (epoch {result.epoch})")
-    return content
+
+
+def _target_features(cache: FeatureCache, samples: Any, network: Network, task: Task) -> TargetFeatures:
+    positions, contract = np.arange(len(samples)), network.contract
+    maps = evaluation_maps(
+        samples.stored_sizes,
+        image_size=contract.image_size,
+        fit=contract.fit,
+        crop_fraction=contract.crop_fraction,
+        boxes=samples.boxes,
+    )
+    targets = task.targets(samples, positions, maps.affine, contract)
+    return TargetFeatures.from_arrays(cache.of(samples.records, samples.boxes), targets, samples)
+
+
+def _start(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, task: Task) -> dict[str, Any]:
+    """Score what fine-tuning starts from, where it has learned already; a fresh head says nothing yet."""
+    log, scores = InferenceLog(), {}
+    if recipe.from_run is not None:
+        samples = samples_of(task, table, store, "validation")
+        answers = run_network(
+            network, store, samples.records, boxes=samples.boxes, num_threads=recipe.num_threads, log=log
+        )
+        scores = task.scores(torch.from_numpy(answers), samples, network.contract)
+    content = {"stage": "start", "epoch": 0, "scores": scores, "rows": (), "seconds": log.seconds}
+    return content | {"num_images": log.num_images, "note": log.note}
+
+
+def word_score(scores: Mapping[str, float], monitor: str) -> str:
+    """Word a monitored score.
+
+    Examples:
+        >>> word_score({"nme": 4.21}, "nme"), word_score({"macro_f1": 0.9}, "macro_f1")
+        ('NME 4.21 %', 'macro f1 0.9000')
+    """
+    return f"NME {scores['nme']:.2f} %" if monitor == "nme" else f"{monitor.replace('_', ' ')} {scores[monitor]:.4f}"
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
@@ -177,12 +240,14 @@ def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, r
     network.unfreeze(recipe.unfreeze)
     is_pretrained = recipe.weights != "none"
     network.freeze_statistics(frozen=recipe.batch_norm == "frozen" or (recipe.batch_norm == "auto" and is_pretrained))
-    table = SampleTable.load(folder / "table.parquet")
-    history = History(folder, _rows_so_far(folder)) if fabric.is_global_zero else None
+    table, store = SampleTable.load(folder / "table.parquet"), PixelStore.open(store_directory)
+    task = make_task(recipe, table)
+    history = History(folder, task.score_names, _rows_so_far(folder)) if fabric.is_global_zero else None
     tuning = FineTuning(
         fabric,
         network,
-        TrainingData(PixelStore.open(store_directory), samples_of(table, "train"), samples_of(table, "validation")),
+        TrainingData(store, *(samples_of(task, table, store, split) for split in _PROBE_SPLITS)),
+        task=task,
         recipe=recipe,
         folder=folder,
         history=history,
@@ -201,9 +266,9 @@ def _rows_so_far(folder: Path) -> list[Row]:
 
 
 def _say_epoch(row: Row, recipe: Recipe) -> None:
-    score = float(row[f"validation_{'loss' if recipe.monitor == 'log_loss' else recipe.monitor}"])
+    scores = {name.removeprefix("validation_"): float(value) for name, value in row.items() if "validation" in name}
+    loss = f"validation loss {scores['loss']:.4f}  " if "loss" in scores else ""
     say(
-        f"epoch {row['epoch']:>3}/{recipe.epochs}  train loss {row['train_loss']:.4f}  validation loss "
-        f"{row['validation_loss']:.4f}  {recipe.monitor} {score:.4f}  lr {row['lr']:.1e}  "
-        f"{row['images_per_second']:,.0f} images/s"
+        f"epoch {row['epoch']:>3}/{recipe.epochs}  train loss {row['train_loss']:.4f}  {loss}"
+        f"{word_score(scores, recipe.monitor)}  lr {row['lr']:.1e}  {row['images_per_second']:,.0f} images/s"
     )

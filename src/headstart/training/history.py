@@ -12,13 +12,37 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     import polars as pl
 
-COLUMNS = (
-    "stage", "epoch", "lr", "train_loss", "validation_loss", "validation_accuracy", "validation_balanced_accuracy",
-    "validation_macro_f1", "images_per_second", "seconds", "wait_seconds",
-)  # fmt: skip
-"""Columns of history.csv, in order."""
-
 Row = Mapping[str, str | int | float]
+
+
+def history_columns(score_names: Sequence[str]) -> tuple[str, ...]:
+    """Give the columns of history.csv, in order.
+
+    Examples:
+        >>> history_columns(["nme"])
+        ('stage', 'epoch', 'lr', 'train_loss', 'validation_nme', 'images_per_second', 'seconds', 'wait_seconds')
+    """
+    scores = (f"validation_{name}" for name in score_names)
+    return ("stage", "epoch", "lr", "train_loss", *scores, "images_per_second", "seconds", "wait_seconds")
+
+
+def epoch_row(
+    stage: str, epoch: int, *, lr: float, train_loss: float, scores: Mapping[str, float], seconds: float, num: int
+) -> dict[str, str | int | float]:
+    """Put one epoch into the form of history.csv.
+
+    Args:
+        stage: "probe" or "fine-tune".
+        epoch: Counted from 1.
+        lr: Learning rate of its last step.
+        train_loss: Mean over its samples.
+        scores: Of validation, by name.
+        seconds: Of training.
+        num: Samples trained on.
+    """
+    row: dict[str, str | int | float] = {"stage": stage, "epoch": epoch, "lr": lr, "train_loss": train_loss}
+    row |= {f"validation_{name}": value for name, value in scores.items()}
+    return row | {"images_per_second": num / max(seconds, 1e-9), "seconds": seconds, "wait_seconds": 0.0}
 
 
 class History:
@@ -26,18 +50,20 @@ class History:
 
     Args:
         folder: The run folder: ``history.csv`` and ``tensorboard/`` lie in it.
+        score_names: The validation scores that rows hold, in the order of the columns.
         rows: Rows of an earlier session, from its checkpoint; the files are rewritten to hold exactly these.
     """
 
-    def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
+    def __init__(self, folder: Path, score_names: Sequence[str], rows: Sequence[Row] = ()) -> None:
         # RecordWriter, not EventFileWriter: that one imports TensorFlow where it is installed.
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.rows: list[Row] = []
+        self._columns = history_columns(score_names)
         self._path = folder / "history.csv"
         folder.mkdir(parents=True, exist_ok=True)
         with self._path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow(COLUMNS)
+            csv.writer(file).writerow(self._columns)
         self._events_file = _new_events_file(folder / "tensorboard")
         self._events = RecordWriter(self._events_file)
         self._write_event(file_version="brain.Event:2")
@@ -48,7 +74,7 @@ class History:
         """Add an epoch: to the CSV (synced to disk before this returns) and to the events."""
         self.rows.append(dict(row))
         with self._path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow([row.get(name, "") for name in COLUMNS])
+            csv.writer(file).writerow([row.get(name, "") for name in self._columns])
             file.flush()
             os.fsync(file.fileno())
         self._add_events(row)

@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
-from torch.nn import functional as F
 
-from headstart.data.augmentation import Maps, draw_maps, policy_from_recipe
+from headstart.data.augmentation import Maps
 from headstart.data.batches import Batch, BatchLoader
 from headstart.errors import TrainingError, must_be
 from headstart.models.inference import evaluation_loader
@@ -36,10 +35,10 @@ from headstart.training.checkpoints import (
     under_prefix,
     with_prefix,
 )
-from headstart.training.history import History, Row
+from headstart.training.history import History, Row, epoch_row
 from headstart.training.interrupts import held_back
 from headstart.training.optimizers import make_adamw, set_lr
-from headstart.training.probe import epoch_row, is_better, score_logits
+from headstart.training.probe import is_better
 from headstart.training.schedules import warmup_cosine
 
 if TYPE_CHECKING:
@@ -47,27 +46,19 @@ if TYPE_CHECKING:
 
     from headstart.data.store import PixelStore
     from headstart.models.network import Network
+    from headstart.training.tasks import Task
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
-class LabelledRecords:
-    """Samples of one split: rows of the store, labels, and the sample ids that augmentation is drawn for; each (n,)."""
-
-    records: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    sample_ids: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class TrainingData:
-    """The pixels, the samples to learn from, and the samples that pick the best epoch."""
+    """The pixels, the samples to learn from, and the samples that pick the best epoch, as the task gives them."""
 
     store: PixelStore
-    train: LabelledRecords
-    validation: LabelledRecords
+    train: Any
+    validation: Any
 
 
 @dataclass
@@ -86,6 +77,8 @@ class Counters:
         finished: Training has ended: all epochs done, or stopped early.
         seconds: Seconds by part over all sessions.
         num_images: Training images processed over all sessions.
+        planned_epochs: Epochs that the run was to have when this was written; more of them extend it.
+        extended_at: The epoch at which it was last extended; patience counts from there.
     """
 
     epoch: int = 0
@@ -99,6 +92,14 @@ class Counters:
     finished: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: int = 0
+    planned_epochs: int = 0
+    extended_at: int = 0
+
+    def extend(self, epochs: int) -> None:
+        """Take up a finished training that shall have more epochs."""
+        if self.planned_epochs and epochs > self.planned_epochs:
+            self.finished, self.extended_at = False, self.epoch
+        self.planned_epochs = epochs
 
     def add_seconds(self, **parts: float) -> None:
         """Add to the seconds of each named part."""
@@ -113,6 +114,7 @@ class FineTuning:
         fabric: Launched; places the network and the precision.
         network: With its head as the probe left it and its parts frozen as the recipe says.
         data: What to learn from, and what picks the best epoch.
+        task: What is learned: augmentation, targets, loss and scores.
         recipe: The settings.
         folder: The run folder. Checkpoints lie in ``checkpoints/``; one that is there is continued.
         history: Where each epoch is written down; None on all ranks but the first.
@@ -125,12 +127,13 @@ class FineTuning:
         network: Network,
         data: TrainingData,
         *,
+        task: Task,
         recipe: Recipe,
         folder: Path,
         history: History | None = None,
         on_epoch: Callable[[Row], None] = lambda _: None,
     ) -> None:
-        self.fabric, self.data, self.recipe, self.policy = fabric, data, recipe, policy_from_recipe(recipe)
+        self.fabric, self.data, self.recipe, self.task = fabric, data, recipe, task
         self.history, self.on_epoch = history, on_epoch
         self.folder = folder / "checkpoints"
         self.network = network.to(memory_format=torch.channels_last)
@@ -140,7 +143,6 @@ class FineTuning:
         if self.ema is not None:
             self.ema.to(fabric.device)
         self.counters = Counters()
-        self._sizes = np.asarray(data.store.sizes)[data.train.records]
         self._last_saved = time.monotonic()
 
     @property
@@ -192,22 +194,22 @@ class FineTuning:
 
     def train_step(self, batch: Batch) -> None:
         """Train on one batch: learning rate, forward, backward, optimizer, moving average."""
-        counters, recipe = self.counters, self.recipe
+        counters, recipe, device = self.counters, self.recipe, self.fabric.device
         done = counters.epoch * self.steps_per_epoch + counters.step
         set_lr(self.optimizer, self._lr(done))
         torch.manual_seed(int(words(recipe.seed, stream="torch", epoch=0, indices=[done], count=1)[0, 0]))
-        labels = torch.from_numpy(self.data.train.labels[batch.positions]).to(self.fabric.device)
-        logits = self.module(batch.pixels.to(self.fabric.device, non_blocking=True))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        targets = self.task.targets(self.data.train, batch.positions, batch.affine, self.network.contract)
+        outputs = self.module(batch.pixels.to(device, non_blocking=True))
+        loss = self.task.loss(self.network.head, outputs, tuple(target.to(device) for target in targets))
         self._check_finite(loss, done)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.network, step=done)
-        counters.loss_sum += float(loss.detach()) * len(labels)
-        counters.num_seen += len(labels)
-        counters.num_images += len(labels)
+        counters.loss_sum += float(loss.detach()) * len(batch)
+        counters.num_seen += len(batch)
+        counters.num_images += len(batch)
         counters.step += 1
 
     def _end_epoch(self, *, wait_seconds: float) -> None:
@@ -233,7 +235,7 @@ class FineTuning:
             counters.best_score, counters.best_epoch = scores[recipe.monitor], counters.epoch
             counters.best_scores = scores
             self._save_best()
-        stopped_early = counters.epoch - counters.best_epoch >= recipe.patience
+        stopped_early = counters.epoch - max(counters.best_epoch, counters.extended_at) >= recipe.patience
         counters.finished = counters.epoch >= recipe.epochs or stopped_early
         if self.history is not None:
             self.history.append(row)
@@ -245,12 +247,13 @@ class FineTuning:
         evaluated: Network = self.ema.module if self.ema is not None else self.network  # pyright: ignore[reportAssignmentType]
         evaluated.eval()
         outputs: list[Tensor] = []
+        samples, threads = self.data.validation, self.recipe.num_threads
         loader = evaluation_loader(
-            evaluated, self.data.store, self.data.validation.records, num_threads=self.recipe.num_threads
+            evaluated, self.data.store, samples.records, boxes=samples.boxes, num_threads=threads
         )
         with torch.inference_mode(), self.fabric.autocast():
-            outputs.extend(evaluated(batch.pixels.to(self.fabric.device)).float().cpu() for batch in loader)
-        return score_logits(torch.cat(outputs), self.data.validation.labels)
+            outputs.extend(evaluated.answers(batch.pixels.to(self.fabric.device)).float().cpu() for batch in loader)
+        return self.task.scores(torch.cat(outputs), samples, self.network.contract)
 
     def _loader(self, epoch: int, *, first_batch: int) -> BatchLoader:
         world, rank, recipe = self.fabric.world_size, self.fabric.global_rank, self.recipe
@@ -258,16 +261,7 @@ class FineTuning:
         contract = self.network.contract
 
         def maps_for(positions: NDArray[np.integer]) -> Maps:
-            return draw_maps(
-                self.policy,
-                seed=recipe.seed,
-                epoch=epoch,
-                sample_ids=self.data.train.sample_ids[positions],
-                sizes=self._sizes[positions],
-                image_size=contract.image_size,
-                fit=contract.fit,
-                crop_fraction=contract.crop_fraction,
-            )
+            return self.task.draw(self.data.train, positions, contract, epoch=epoch)
 
         return BatchLoader(
             self.data.store,
@@ -321,6 +315,7 @@ class FineTuning:
         self.counters.add_seconds(checkpoint=time.perf_counter() - start)
 
     def _restore(self) -> None:
+        self.counters.extend(self.recipe.epochs)
         if not (self.folder / LAST).exists():
             return
         tensors, state = load_checkpoint(self.folder / LAST)
@@ -329,6 +324,7 @@ class FineTuning:
         if self.ema is not None:
             self.ema.module.load_state_dict(under_prefix("ema", tensors))
         self.counters = Counters(**state["counters"])
+        self.counters.extend(self.recipe.epochs)
 
 
 def share_of_rank(order: NDArray[np.int64], *, rank: int, world_size: int) -> NDArray[np.int64]:

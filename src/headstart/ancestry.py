@@ -1,0 +1,77 @@
+"""Going on from another run: its weights, checked against what this run learns, and who its ancestors were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import RunError, all_at_once, must_be
+from headstart.models.bundle import Bundle, load_bundle
+from headstart.runs import RunFolder
+
+if TYPE_CHECKING:
+    from headstart.data.table import SampleTable
+    from headstart.models.network import Network
+    from headstart.recipe import Recipe
+
+
+def continue_from(path: Path, recipe: Recipe, table: SampleTable) -> tuple[Network, list[str]]:
+    """Give the network of a finished run, and a sentence for each run that it came from, the oldest first.
+
+    Args:
+        path: The run folder, or a bundle.
+        recipe: Of the run that goes on: backbone, head, image size and fit must be the same.
+        table: What it learns: classes or points must be the same, in the same order.
+
+    Raises:
+        RunError: They are not.
+        BundleError: There is no bundle.
+    """
+    bundle = load_bundle(path)
+    problems = [*_differing_settings(bundle, recipe), *_differing_targets(bundle, table)]
+    if problems:
+        raise RunError(all_at_once(problems))
+    ancestry = [*bundle.metadata.get("extra", {}).get("ancestry", []), _describe(path, bundle)]
+    return bundle.network, ancestry
+
+
+def _differing_settings(bundle: Bundle, recipe: Recipe) -> list[str]:
+    contract = bundle.network.contract
+    pairs = {
+        "backbone": (bundle.network.name, recipe.backbone),
+        "head": (bundle.network.head.kind, recipe.head),
+        "fit": (contract.fit, recipe.fit),
+        "image_size": (contract.image_size, recipe.image_size or contract.image_size),
+    }
+    return [
+        must_be(name, f"{theirs!r}, as in the run that this one goes on from", ours, "Set it so, or train anew.")
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours
+    ]
+
+
+def _differing_targets(bundle: Bundle, table: SampleTable) -> list[str]:
+    if bundle.keypoints is not None or table.keypoints is not None:
+        theirs = bundle.keypoints and bundle.keypoints.names
+        ours = table.keypoints and table.keypoints.names
+        what = "points"
+    else:
+        theirs, ours, what = bundle.class_names, table.class_names, "classes"
+    if theirs == ours:
+        return []
+    expected = f"with the {what} of the run that this one goes on from ({_some(theirs)})"
+    return [must_be("the data", expected, _some(ours), "Give the same kind of data, or train anew.")]
+
+
+def _some(names: tuple[str, ...] | None) -> str:
+    return f"{len(names)}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}" if names else "none"
+
+
+def _describe(path: Path, bundle: Bundle) -> str:
+    """Say what a run was: its recipe's settings that matter for going on, and the epoch that its weights are of."""
+    extra = bundle.metadata.get("extra", {})
+    which = f"{extra.get('stage', 'bundle')}, epoch {extra.get('epoch', '?')}"
+    if not (path / "recipe.toml").exists():
+        return f"{path} ({which})"
+    recipe = RunFolder.open(path).recipe
+    return f"{path} ({which} of {recipe.epochs}, lr {recipe.lr:g}, loss {recipe.loss}, batch size {recipe.batch_size})"

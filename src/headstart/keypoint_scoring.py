@@ -1,0 +1,162 @@
+"""From a trained network to keypoint scores: answers for validation and test, intervals, predictions, metrics.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from headstart.data import geometry
+from headstart.data.keypoint_samples import KeypointSamples
+from headstart.data.keypoints import KeypointLayout, Points
+from headstart.data.table import SampleTable
+from headstart.evaluation.keypoints import KeypointEvaluation, evaluate_keypoints
+from headstart.files import written_aside
+from headstart.models.inference import InferenceLog, run_network
+from headstart.training.tasks import Keypoints, view_maps
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.models.network import Network
+    from headstart.recipe import Recipe
+    from headstart.training.features import FeatureCache
+
+
+@dataclass(frozen=True)
+class KeypointScoring:
+    """What a network said of some samples, and what that is worth.
+
+    Attributes:
+        evaluations: One per split that has samples.
+        rows: The samples scored: the table's rows.
+        samples: Their points.
+        predicted: The network's points in pixels of the originals, shape (n, K, 2).
+        notes: What the user should know, a sentence each.
+        log: What running the network took.
+    """
+
+    evaluations: dict[str, KeypointEvaluation]
+    rows: pl.DataFrame
+    samples: KeypointSamples
+    predicted: Points
+    notes: tuple[str, ...]
+    log: InferenceLog
+    temperature: float = 1.0
+
+    def describe(self) -> list[str]:
+        """Say the scores of each split in lines for the terminal, the test last."""
+        lines: list[str] = []
+        for split, evaluation in self.evaluations.items():
+            scores = evaluation.scores
+            nme, failure = scores["nme"], scores["failure_8"]
+            of = f"{evaluation.num_samples:,} images"
+            if evaluation.num_units < evaluation.num_samples:
+                of += f" in {evaluation.num_units:,} groups"
+            lines.append(
+                f"{split}: NME {nme.value:.2f} % ({nme.low:.2f} to {nme.high:.2f}), {100 * failure.value:.1f} % of the "
+                f"images above 8 %, error {scores['error_pixels'].value:.2f} pixels; 95 % intervals over {of}"
+            )
+        return lines
+
+    def errors(self, task: Keypoints) -> NDArray[np.float64]:
+        """Give each sample's error over its normaliser, in percent, shape (n,); not a number where there is none."""
+        distance = np.linalg.norm(self.predicted - self.samples.original, axis=2)
+        counts = self.samples.visible.sum(axis=1)
+        mean = np.where(self.samples.visible, distance, 0).sum(axis=1) / np.where(counts, counts, np.nan)
+        return 100 * mean / task.normalisers(self.samples)
+
+
+def score_keypoints(
+    network: Network,
+    table: SampleTable,
+    store: PixelStore,
+    recipe: Recipe,
+    *,
+    splits: tuple[str, ...] = ("validation", "test"),
+    features: FeatureCache | None = None,
+) -> KeypointScoring:
+    """Run a keypoint network over the samples of some splits and score each split.
+
+    Args:
+        network: With its final weights.
+        table: Checked and split; ``unit`` says what belongs together, for the intervals.
+        store: The pixels.
+        recipe: Says what errors are divided by, and which part of a photo the network looks at.
+        splits: Which splits to score; one without samples is left out.
+        features: Of some of the samples, by the network's own backbone; these are not run again.
+    """
+    rows = table.kept.filter(pl.col("split").is_in(list(splits)))
+    task, log = Keypoints(recipe, layout_of(table)), InferenceLog()
+    samples, contract = task.samples(rows, store), network.contract
+    answers = _answers(network, store, samples, recipe, features=features, log=log)
+    maps, frame = view_maps(samples, contract), np.array(contract.image_size[::-1])
+    predicted = samples.to_original(answers, maps.affine, image_size=contract.image_size)
+    points_model = geometry.apply_to_points(maps.affine, samples.stored) / frame
+    scales, evaluations = task.normalisers(samples), {}
+    for split in splits:
+        chosen = (rows["split"] == split).to_numpy()
+        if chosen.any():
+            evaluations[split] = evaluate_keypoints(
+                predicted[chosen], samples.original[chosen], samples.visible[chosen], normaliser=scales[chosen],
+                predicted_model=answers[chosen], points_model=points_model[chosen], seed=recipe.seed,
+                units=rows["unit"].to_numpy()[chosen], names=task.layout.names,
+                groups=rows["group"].filter(pl.Series(chosen)).to_list(),
+            )  # fmt: skip
+    return KeypointScoring(evaluations, rows, samples, predicted, (log.note,) if log.note else (), log)
+
+
+def layout_of(table: SampleTable) -> KeypointLayout:
+    """Give what the points of a keypoint table are."""
+    if table.keypoints is None:
+        raise TypeError("the table holds labels, not keypoints")
+    return table.keypoints
+
+
+def point_columns(points: Points) -> list[pl.Series]:
+    """Give points (n, K, 2) as the columns x1, y1, …, xK, yK.
+
+    Examples:
+        >>> [column.name for column in point_columns(np.zeros((1, 2, 2)))]
+        ['x1', 'y1', 'x2', 'y2']
+    """
+    numbers = range(points.shape[1])
+    return [pl.Series(f"{axis}{k + 1}", points[:, k, place]) for k in numbers for place, axis in enumerate("xy")]
+
+
+def save_keypoint_predictions(scoring: KeypointScoring, recipe: Recipe, table: SampleTable, path: Path) -> None:
+    """Write predictions.parquet: path, split, group, nme (percent), then the predicted points as x1, y1, …."""
+    errors = scoring.errors(Keypoints(recipe, layout_of(table)))
+    frame = scoring.rows.select("path", "split", "group").with_columns(pl.Series("nme", errors))
+    with written_aside(path) as aside:
+        frame.with_columns(point_columns(scoring.predicted)).write_parquet(aside)
+
+
+def _answers(
+    network: Network,
+    store: PixelStore,
+    samples: KeypointSamples,
+    recipe: Recipe,
+    *,
+    features: FeatureCache | None,
+    log: InferenceLog,
+) -> NDArray[np.float64]:
+    """Give coordinates as shares of the frame: by the head alone where features are known, else by the network."""
+    known = np.isin(samples.records, features.records) if features else np.zeros(len(samples), bool)
+    answers = np.empty((len(samples), network.head.num_keypoints, 2))
+    if features is not None and known.any():
+        boxes = None if samples.boxes is None else samples.boxes[known]
+        with torch.inference_mode():
+            values = torch.from_numpy(np.array(features.of(samples.records[known], boxes)))
+            values = values.to(next(network.parameters()).device)
+            answers[known] = network.head.decode(network.answer(values)).float().cpu().numpy()
+    if not known.all():
+        boxes = None if samples.boxes is None else samples.boxes[~known]
+        answers[~known] = run_network(
+            network, store, samples.records[~known], boxes=boxes, num_threads=recipe.num_threads, log=log
+        )
+    return answers

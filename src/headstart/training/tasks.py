@@ -1,0 +1,289 @@
+"""What is learned: the targets of a batch, the loss, and the scores that pick the best epoch.
+
+The loop, the probe and the checkpoints are the same for every task; what differs is here, behind one contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from headstart.data import geometry
+from headstart.data.augmentation import (
+    AugmentationPolicy,
+    Maps,
+    draw_maps,
+    draw_maps_for_points,
+    evaluation_maps,
+    policy_from_recipe,
+)
+from headstart.data.geometry import Affines
+from headstart.data.keypoint_samples import KeypointSamples, keypoint_samples
+from headstart.data.keypoints import KeypointLayout
+from headstart.errors import RecipeError, must_be
+from headstart.evaluation.keypoints import keypoint_scores, normalisers
+from headstart.evaluation.metrics import classification_scores
+from headstart.training.losses import coordinate_loss, simcc_loss
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.data.table import SampleTable
+    from headstart.models.backbones import InputContract
+    from headstart.recipe import Recipe
+
+
+class Samples(Protocol):
+    """The samples of one split, as arrays."""
+
+    @property
+    def records(self) -> NDArray[np.int64]:
+        """Rows of the store, shape (n,)."""
+        ...
+
+    @property
+    def sample_ids(self) -> NDArray[np.int64]:
+        """The numbers that augmentation is drawn for, shape (n,)."""
+        ...
+
+    @property
+    def boxes(self) -> NDArray[np.float64] | None:
+        """The part of each stored photo that the model looks at, shape (n, 4); None: all of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledRecords:
+    """Samples with one label each.
+
+    Attributes:
+        records: Rows of the store, shape (n,).
+        labels: Class numbers, shape (n,).
+        sample_ids: The samples' numbers in the table, shape (n,).
+        stored_sizes: (height, width) of the stored photos, shape (n, 2).
+        boxes: None: whole photos.
+    """
+
+    records: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    sample_ids: NDArray[np.int64]
+    stored_sizes: NDArray[np.integer]
+    boxes: None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class Task(Protocol):
+    """What the loop and the probe ask of a task. ``Any`` stands for the task's own kind of samples.
+
+    Targets are tensors with one row a sample; a loss takes the head, its outputs and the targets.
+    """
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The validation scores, in the order of the history's columns."""
+        ...
+
+    def samples(self, rows: pl.DataFrame, store: PixelStore) -> Any:
+        """Give the samples of kept rows."""
+        ...
+
+    def draw(self, samples: Any, positions: NDArray[np.integer], contract: InputContract, *, epoch: int) -> Maps:
+        """Draw the augmentation of some samples, named by their positions."""
+        ...
+
+    def targets(
+        self, samples: Any, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+    ) -> tuple[Tensor, ...]:
+        """Give the targets of some samples whose photos were moved by these maps."""
+        ...
+
+    def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+        """Give the loss of a batch."""
+        ...
+
+    def scores(self, answers: Tensor, samples: Any, contract: InputContract) -> dict[str, float]:
+        """Score decoded outputs for all samples, in their order, as the network gives them in use."""
+        ...
+
+
+class Classification:
+    """One label a sample, one logit a class."""
+
+    score_names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.policy = recipe, policy_from_recipe(recipe)
+
+    def samples(self, rows: pl.DataFrame, store: PixelStore) -> LabelledRecords:
+        """Give the samples of kept rows."""
+        columns = (rows[name].cast(pl.Int64).to_numpy() for name in ("record", "label", "sample_id"))
+        records, labels, sample_ids = columns
+        return LabelledRecords(records, labels, sample_ids, np.asarray(store.sizes)[records])
+
+    def draw(
+        self, samples: LabelledRecords, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
+    ) -> Maps:
+        """Draw the augmentation of some samples."""
+        return draw_maps(
+            self.policy,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            sample_ids=samples.sample_ids[positions],
+            sizes=samples.stored_sizes[positions],
+            image_size=contract.image_size,
+            fit=contract.fit,
+            crop_fraction=contract.crop_fraction,
+        )
+
+    def targets(
+        self, samples: LabelledRecords, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+    ) -> tuple[Tensor, ...]:
+        """Give the labels."""
+        return (torch.from_numpy(samples.labels[positions]),)
+
+    def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+        """Give the cross-entropy."""
+        return F.cross_entropy(outputs.float(), targets[0], label_smoothing=self.recipe.label_smoothing)
+
+    def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
+        """Give the classification scores of logits, shape (n, classes)."""
+        scores = classification_scores(torch.softmax(answers.double(), dim=1).numpy(), samples.labels)
+        return {"loss": scores["log_loss"]} | scores
+
+
+class Keypoints:
+    """Points of a picture: losses in the model's frame, scores in pixels of the original.
+
+    Args:
+        recipe: The settings.
+        layout: What the points are.
+    """
+
+    score_names = ("nme", "mae", "mse")
+
+    def __init__(self, recipe: Recipe, layout: KeypointLayout) -> None:
+        self.recipe, self.layout = recipe, layout
+        self.policy = keypoint_policy(recipe, layout)
+        self._mirrored = np.arange(layout.num_keypoints) if layout.flip_pairs is None else layout.mirrored_order()
+
+    def samples(self, rows: pl.DataFrame, store: PixelStore) -> KeypointSamples:
+        """Give the samples of kept rows."""
+        return keypoint_samples(rows, store, self.recipe)
+
+    def draw(
+        self, samples: KeypointSamples, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
+    ) -> Maps:
+        """Draw the augmentation of some samples, such that their points stay in the picture."""
+        return draw_maps_for_points(
+            self.policy,
+            points=samples.stored[positions],
+            visible=samples.visible[positions],
+            max_lost=self.recipe.max_lost_points,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            sample_ids=samples.sample_ids[positions],
+            sizes=samples.stored_sizes[positions],
+            boxes=None if samples.boxes is None else samples.boxes[positions],
+            image_size=contract.image_size,
+            fit=contract.fit,
+            crop_fraction=contract.crop_fraction,
+        )
+
+    def targets(
+        self, samples: KeypointSamples, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+    ) -> tuple[Tensor, ...]:
+        """Give coordinates as shares of the frame (n, K, 2), and which of them count (n, K).
+
+        What the maps mirror has its left and right points swapped; a point outside the frame does not count.
+        """
+        points = geometry.apply_to_points(affine, samples.stored[positions])
+        visible = samples.visible[positions]
+        swap = geometry.mirrored(affine)
+        points[swap], visible[swap] = points[swap][:, self._mirrored], visible[swap][:, self._mirrored]
+        counts = visible & geometry.is_inside(points, contract.image_size)
+        shares = points / np.array(contract.image_size[::-1])
+        return torch.from_numpy(shares.astype(np.float32)), torch.from_numpy(counts)
+
+    def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+        """Give the loss that the recipe names."""
+        coordinates, visible = targets
+        if self.recipe.loss == "simcc":
+            return simcc_loss(head, outputs, coordinates, visible)
+        answers = head.decode(outputs.float())
+        if self.recipe.targets == "pixels":
+            size = coordinates.new_tensor(head.frame[::-1])
+            answers, coordinates = answers * size, coordinates * size
+        return coordinate_loss(self.recipe.loss, answers, coordinates, visible)
+
+    def scores(self, answers: Tensor, samples: KeypointSamples, contract: InputContract) -> dict[str, float]:
+        """Give NME (percent), and MAE and MSE as shares of the frame, of coordinates (n, K, 2)."""
+        maps = view_maps(samples, contract)
+        frame = np.array(contract.image_size[::-1])
+        predicted = samples.to_original(answers.numpy(), maps.affine, image_size=contract.image_size)
+        return keypoint_scores(
+            predicted,
+            samples.original,
+            samples.visible,
+            normaliser=self.normalisers(samples),
+            predicted_model=answers.numpy(),
+            points_model=geometry.apply_to_points(maps.affine, samples.stored) / frame,
+        )
+
+    def normalisers(self, samples: KeypointSamples) -> NDArray[np.float64]:
+        """Give what each sample's errors are divided by, in pixels of the original, shape (n,)."""
+        pair = (self.recipe.nme_points[0], self.recipe.nme_points[1]) if self.recipe.nme_points else None
+        sizes = samples.original_sizes
+        return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=pair)
+
+
+def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:
+    """Give the mean place of each point over the samples where it counts, shape (K, 2); the middle where it never does.
+
+    Examples:
+        >>> both = torch.tensor([[[0.2, 0.2]], [[0.4, 0.8]]])
+        >>> mean_targets(both, torch.tensor([[True], [False]])).tolist()
+        [[0.20000000298023224, 0.20000000298023224]]
+    """
+    counts = visible.sum(0)[:, None]
+    means = (coordinates * visible[..., None]).sum(0) / counts.clamp_min(1)
+    return torch.where(counts > 0, means, torch.full_like(means, 0.5))
+
+
+def view_maps(samples: KeypointSamples, contract: InputContract) -> Maps:
+    """Give the maps of validation, test and use."""
+    return evaluation_maps(
+        samples.stored_sizes,
+        image_size=contract.image_size,
+        fit=contract.fit,
+        crop_fraction=contract.crop_fraction,
+        boxes=samples.boxes,
+    )
+
+
+def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolicy:
+    """Give the augmentation of keypoint training: never mirrored where the pairs are not known.
+
+    Raises:
+        RecipeError: Mirroring is asked for, and the pairs are not known.
+    """
+    policy = policy_from_recipe(recipe)
+    if layout.flip_pairs is not None or not (policy.horizontal_flip or policy.vertical_flip):
+        return policy
+    asked = recipe.horizontal_flip or recipe.vertical_flip
+    if asked:
+        remedy = f"{layout.flip_note} Give --flip-pairs FILE, or leave flips out."
+        raise RecipeError(must_be("horizontal_flip", "0 where left and right points are not known", asked, remedy))
+    return replace(policy, horizontal_flip=0.0, vertical_flip=0.0)
+
+
+def make_task(recipe: Recipe, table: SampleTable) -> Task:
+    """Give the task of a run."""
+    return Keypoints(recipe, table.keypoints) if table.keypoints is not None else Classification(recipe)
