@@ -47,7 +47,7 @@ def test_counts_can_be_read_on_every_shade_of_the_heat_map(theme, share):
 
 
 def test_a_name_that_the_template_misses_is_an_error():
-    with pytest.raises(UndefinedError, match="results"):
+    with pytest.raises(UndefinedError, match="run"):
         pages.render("run.html", {})
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from headstart.evaluation.classification import Evaluation, evaluate
 from headstart.reporting.concerns import Concern
+from headstart.reporting.run_facts import RunFacts
 from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 
 NAMES = ("건물", "glacier", "mountain", "바다", "street", "forest")
@@ -39,18 +40,28 @@ def made_up_results(names: tuple[str, ...] = NAMES, *, num_samples: int = 600, n
     image = random.integers(0, 255, size=(90, 120, 3), dtype=np.uint8)
     mistakes = [Mistake(image, names[0], names[-1], 0.987 - i / 100, f"{names[0]}/{i}.jpg") for i in range(12)]
     parts = {"total": 40.0, "num_images": 4000, "decode": 2.0, "augment": 3.0, "step": 30.0, "wait": 0.4}
-    return RunResults(
+    run = RunFacts(
         title="runs/first", data="photos/", backbone="mobilenetv2_100", weights="All 312 tensors loaded.",
-        class_names=names, test=split_scores(names, num_samples, 1), validation=split_scores(names, num_samples, 2),
         monitor="accuracy", history=epochs(num_epochs),
         counts={"found": 5758, "kept": 5741, "excluded": {"truncated": 12, "empty": 5}},
         account=["5,758 files in 6 folders."], split=["Stratified 70/15/15 over 5,102 groups."],
-        split_counts=pl.DataFrame({"class_name": names, "train": 100, "validation": 20, "test": 21}),
         worries=[Concern("Leak", "3 copies stand in train and test.")],
         seconds={"reading photos": {"total": 12.0}, "probe": parts, "fine-tune": parts},
-        mistakes=mistakes, contact_sheet=[image] * 12, recipe={"lr": 3e-4, "backbone": "mobilenetv2_100"},
-        versions={"torch": "2.8.0"}, hashes={"weights": "9f" * 32},
+        recipe={"lr": 3e-4, "backbone": "mobilenetv2_100"}, versions={"torch": "2.8.0"}, hashes={"weights": "9f" * 32},
     )  # fmt: skip
+    return RunResults(
+        run=run, class_names=names, test=split_scores(names, num_samples, 1),
+        validation=split_scores(names, num_samples, 2),
+        split_counts=pl.DataFrame({"class_name": names, "train": 100, "validation": 20, "test": 21}),
+        mistakes=mistakes, contact_sheet=[image] * 12,
+    )  # fmt: skip
+
+
+def changed(results: RunResults, **changes: object) -> RunResults:
+    """Change some fields, of the run's facts or of the results."""
+    facts = {name: value for name, value in changes.items() if name in RunFacts.__dataclass_fields__}
+    others = {name: value for name, value in changes.items() if name not in facts}
+    return replace(results, run=replace(results.run, **facts), **others)  # type: ignore[arg-type]
 
 
 def written(results: RunResults, folder: Path) -> str:
@@ -93,7 +104,7 @@ def test_every_part_is_on_the_page(words, tmp_path):
 
 def test_hostile_names_are_text(tmp_path):
     results = made_up_results(HOSTILE)
-    results = replace(results, title=HOSTILE[0], recipe={"data": HOSTILE[1]}, account=[HOSTILE[0]])
+    results = changed(results, title=HOSTILE[0], recipe={"data": HOSTILE[1]}, account=[HOSTILE[0]])
     page = written(results, tmp_path)
     assert not re.findall(r"<script|<img src=x| onerror=alert\(1\)>\"", page)
     assert html.escape("<script>alert(1)</script>") in page
@@ -113,12 +124,12 @@ def test_hostile_names_are_text(tmp_path):
     ids=lambda change: ",".join(change),
 )  # fmt: skip
 def test_parts_that_are_missing_are_left_out(change, tmp_path):
-    page = written(replace(made_up_results(), **change), tmp_path)
+    page = written(changed(made_up_results(), **change), tmp_path)
     assert "None" not in re.sub(r"<style>.*?</style>|base64,[^\"]*", "", page, flags=re.DOTALL)
 
 
 def test_without_a_test_split_the_score_is_called_optimistic(tmp_path):
-    page = written(replace(made_up_results(), test=None), tmp_path)
+    page = written(changed(made_up_results(), test=None), tmp_path)
     assert "600 validation images" in page
     assert "optimistic" in page
 
@@ -138,7 +149,7 @@ def test_thirty_classes_are_a_picture(tmp_path):
 
 def test_no_mistake_is_said(tmp_path):
     perfect = evaluate(np.eye(6)[[0, 1, 2, 3, 4, 5]] * 9, range(6), class_names=NAMES, num_resamples=50)
-    assert "Not one mistake" in written(replace(made_up_results(), test=perfect, mistakes=()), tmp_path)
+    assert "Not one mistake" in written(changed(made_up_results(), test=perfect, mistakes=()), tmp_path)
 
 
 def test_a_page_that_stands_is_replaced_whole(tmp_path):
@@ -158,7 +169,7 @@ def test_no_part_is_wider_than_the_window(width, tmp_path, measure_page):
 @pytest.mark.browser
 def test_long_names_and_many_classes_fit_a_phone(tmp_path, measure_page):
     names = tuple(f"{'숲과 나무들이 우거진 아주 조용한 곳' * 3} {number}" for number in range(30))
-    results = replace(made_up_results(names), title="a" * 200, recipe={"store_dir": "/home/" + "a" * 300})
+    results = changed(made_up_results(names), title="a" * 200, recipe={"store_dir": "/home/" + "a" * 300})
     assert measure_page(written(results, tmp_path), width=390)["scroll_width"] == 390
 
 

@@ -8,7 +8,10 @@ from typing import Final
 
 import polars as pl
 
+from headstart.data.keypoints import KeypointLayout
 from headstart.evaluation.classification import Evaluation, listed
+from headstart.evaluation.intervals import Score
+from headstart.evaluation.keypoints import KeypointEvaluation, SeenAgainstUnseen
 from headstart.reporting.pages import percent, score_interval, score_name, score_value
 
 FEW_SAMPLES: Final = 30
@@ -29,14 +32,17 @@ class Concern:
     text: str
 
 
+_NO_SCORE: Final = Concern("No score", "There is neither a test nor a validation split: nothing says what it is worth.")
+
+
 def is_low_better(score: str) -> bool:
     """Say whether a score is better low: losses and errors are.
 
     Examples:
-        >>> is_low_better("log_loss"), is_low_better("accuracy")
-        (True, False)
+        >>> is_low_better("log_loss"), is_low_better("accuracy"), is_low_better("nme")
+        (True, False, True)
     """
-    return score.startswith(("log_loss", "calibration_error"))
+    return score.startswith(("log_loss", "calibration_error", "nme", "mae", "mse", "error", "failure"))
 
 
 def concerns_of_run(
@@ -61,30 +67,115 @@ def concerns_of_run(
     Returns:
         The concerns; none where all is well.
     """
+    about_scores = [_NO_SCORE] if scored is None else _about_scores(scored, validation, monitor)
+    return [*worries, *about_scores, *about_exclusions(excluded), *about_training(history, monitor)]
+
+
+def concerns_of_keypoint_run(
+    scored: KeypointEvaluation | None,
+    validation: KeypointEvaluation | None,
+    *,
+    worries: Sequence[Concern],
+    excluded: Mapping[str, int],
+    history: pl.DataFrame,
+    layout: KeypointLayout,
+    seen_unseen: SeenAgainstUnseen | None = None,
+) -> list[Concern]:
+    """List what to worry about in a run that learned keypoints, the gravest first; arguments as ``concerns_of_run``.
+
+    Args:
+        scored: The split that the page's headline stands on; None where nothing was scored.
+        validation: The validation split, where another is the headline.
+        worries: What earlier stages saw.
+        excluded: Reason → number of samples left out.
+        history: One row per epoch; the monitor is ``nme``.
+        layout: Names and left/right pairs of the points.
+        seen_unseen: Of the scored split, where groups are known.
+    """
     found = list(worries)
     if scored is None:
-        found.append(
-            Concern("No score", "There is neither a test nor a validation split: nothing says what it is worth.")
-        )
+        found.append(_NO_SCORE)
     else:
-        found += _about_scores(scored, validation, monitor)
-    found += _about_exclusions(excluded)
-    return found + _about_training(history, monitor)
+        found += _about_strangers(seen_unseen)
+        found += [Concern("How to read the scores", note) for note in scored.notes]
+        found += about_units(scored.num_samples, scored.num_units)
+        if validation is not None:
+            found += about_optimism(scored.scores, validation.scores, "nme")
+    if layout.flip_pairs is None:
+        why = layout.flip_note.rstrip(".") or "left/right pairs are not known"
+        text = f"Pictures were never mirrored: {why}. Name the pairs with --flip-pairs, it doubles the poses seen."
+        found.append(Concern("Left and right", text))
+    return [*found, *about_exclusions(excluded), *about_training(history, "nme")]
+
+
+def about_units(num_samples: int, num_units: int) -> list[Concern]:
+    """Tell of intervals that rest on few independent groups."""
+    if num_units >= min(FEW_UNITS, num_samples):
+        return []
+    groups = "1 independent group" if num_units == 1 else f"{num_units} independent groups"
+    text = f"The {num_samples:,} images come from {groups} only."
+    return [Concern("Few groups", f"{text} The intervals rest on these groups.")]
+
+
+def about_optimism(ours: Mapping[str, Score], theirs: Mapping[str, Score], monitor: str) -> list[Concern]:
+    """Tell of a validation score outside the test's interval, on the better side."""
+    test, validation = ours[monitor], theirs[monitor]
+    is_optimistic = validation.value < test.low if is_low_better(monitor) else validation.value > test.high
+    if not is_optimistic:
+        return []
+    text = f"{score_name(monitor)} is {score_value(validation, monitor)} on validation, which picked the epoch, and "
+    text += f"{score_value(test, monitor)} ({score_interval(test, monitor)}) on the test. Trust the test."
+    return [Concern("Validation is optimistic", text)]
+
+
+def about_exclusions(excluded: Mapping[str, int]) -> list[Concern]:
+    """Tell how many files were left out, and why."""
+    if not excluded:
+        return []
+    total = sum(excluded.values())
+    named = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
+    files = "1 file is" if total == 1 else f"{total:,} files are"
+    return [Concern("Files left out", f"{files} left out: {named}. The run's table.parquet names each.")]
+
+
+def about_training(history: pl.DataFrame, monitor: str) -> list[Concern]:
+    """Tell of a last stage whose best epoch is its last: it was still improving."""
+    score = f"validation_{monitor}"
+    if score not in history.columns or history.height < 3:
+        return []
+    values = history.filter(pl.col("stage") == history["stage"][-1])[score]
+    best = values.arg_min() if is_low_better(monitor) else values.arg_max()
+    if len(values) < 3 or best != len(values) - 1:
+        return []
+    text = "The last epoch scored best on validation: more epochs may score better still."
+    return [Concern("Still improving", text)]
+
+
+def _about_strangers(found: SeenAgainstUnseen | None) -> list[Concern]:
+    """Tell of a score that says little, or something else, about groups that training has not seen."""
+    if found is None or not found.num_seen:
+        return []
+    if found.unseen is None:
+        text = f"All {found.num_seen:,} images scored are of groups that are in training too: nothing says how well "
+        return [Concern("Only known groups", f"{text}it does on new ones. --resplit puts each group on one side.")]
+    if found.gap is None or found.gap.low <= 0:
+        return []
+    text = f"NME is {score_value(found.unseen, 'nme')} on groups that training has not seen, "
+    text += f"{score_value(found.seen, 'nme')} on those it has. Expect the first in use."  # type: ignore[arg-type]
+    return [Concern("Worse on new groups", text)]
 
 
 def _about_scores(scored: Evaluation, validation: Evaluation | None, monitor: str) -> list[Concern]:
     found = [Concern("How to read the scores", note) for note in scored.notes]
     found += _about_classes(scored.per_class)
-    if scored.num_units < min(FEW_UNITS, scored.num_samples):
-        text = f"The {scored.num_samples:,} images come from {scored.num_units} independent groups only."
-        found.append(Concern("Few groups", f"{text} The intervals rest on these groups."))
+    found += about_units(scored.num_samples, scored.num_units)
     error = scored.scores["calibration_error"]
     if error.low > LARGE_CALIBRATION_ERROR:
         interval = score_interval(error, "calibration_error")
         text = f"Probabilities are off by {percent(error.value)} on average ({interval})."
         found.append(Concern("Calibration", f"{text} Do not set thresholds on them without checking."))
     if validation is not None:
-        found += _about_optimism(scored, validation, monitor)
+        found += about_optimism(scored.scores, validation.scores, monitor)
     return found
 
 
@@ -98,36 +189,3 @@ def _about_classes(per_class: pl.DataFrame) -> list[Concern]:
     if never:
         found.append(Concern("Classes never predicted", f"{listed(never)}: not one image was said to be of them."))
     return found
-
-
-def _about_optimism(scored: Evaluation, validation: Evaluation, monitor: str) -> list[Concern]:
-    """Tell of a validation score outside the test's interval, on the better side."""
-    ours, theirs = scored.scores[monitor], validation.scores[monitor]
-    is_optimistic = theirs.value < ours.low if is_low_better(monitor) else theirs.value > ours.high
-    if not is_optimistic:
-        return []
-    text = f"{score_name(monitor)} is {score_value(theirs, monitor)} on validation, which picked the epoch, and "
-    text += f"{score_value(ours, monitor)} ({score_interval(ours, monitor)}) on the test. Trust the test."
-    return [Concern("Validation is optimistic", text)]
-
-
-def _about_exclusions(excluded: Mapping[str, int]) -> list[Concern]:
-    if not excluded:
-        return []
-    total = sum(excluded.values())
-    named = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
-    files = "1 file is" if total == 1 else f"{total:,} files are"
-    return [Concern("Files left out", f"{files} left out: {named}. The run's table.parquet names each.")]
-
-
-def _about_training(history: pl.DataFrame, monitor: str) -> list[Concern]:
-    """Tell of a last stage whose best epoch is its last: it was still improving."""
-    score = f"validation_{monitor}"
-    if score not in history.columns or history.height < 3:
-        return []
-    values = history.filter(pl.col("stage") == history["stage"][-1])[score]
-    best = values.arg_min() if is_low_better(monitor) else values.arg_max()
-    if len(values) < 3 or best != len(values) - 1:
-        return []
-    text = "The last epoch scored best on validation: more epochs may score higher."
-    return [Concern("Still improving", text)]

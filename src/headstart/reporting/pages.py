@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 NOTHING: Final = "–"
 """Stands where a value is undefined."""
 
-_PLAIN_SCORES: Final = ("log_loss",)  # in nats; the others are shares and shown in percent
+_UNITS: Final = {
+    "log_loss": "", "auc": "", "mae": "", "mse": "",
+    "nme": "\N{NO-BREAK SPACE}%", "error_pixels": "\N{NO-BREAK SPACE}px",
+}  # fmt: skip
+"""What stands after a score that is not a share, by the beginning of its name; shares are shown in percent."""
+
+_SMALL_SCORES: Final = ("mae", "mse")  # three digits that count, where others have as many decimals as they need
+
+_SCORE_NAMES: Final = {
+    "nme": "NME", "nme_median": "Median NME", "mae": "MAE", "mse": "MSE", "error_pixels": "Error in pixels",
+    "auc_8": "AUC up to 8\N{NO-BREAK SPACE}%", "auc_10": "AUC up to 10\N{NO-BREAK SPACE}%",
+    "failure_8": "Faces above 8\N{NO-BREAK SPACE}%", "failure_10": "Faces above 10\N{NO-BREAK SPACE}%",
+}  # fmt: skip
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -85,31 +97,56 @@ def score_value(score: Score, name: str) -> str:
     Examples:
         >>> score_value(Score(0.93, 0.91, 0.95), "accuracy"), score_value(Score(0.2, 0.1, 0.3), "log_loss")
         ('93.0\xa0%', '0.200')
+        >>> score_value(Score(3.417, 3.1, 3.8), "nme"), score_value(Score(0.000123, 0.0001, 0.0002), "mse")
+        ('3.42\xa0%', '0.000123')
     """
-    return f"{score.value:.3f}" if name.startswith(_PLAIN_SCORES) else percent(score.value)
+    unit = _unit(name)
+    return percent(score.value) if unit is None else f"{score.value:.{_decimals(score, name)}f}{unit}"
 
 
 def score_interval(score: Score, name: str) -> str:
     r"""Word a score's interval.
 
     Examples:
-        >>> score_interval(Score(0.93, 0.91, 0.95), "accuracy")
-        '91.0 – 95.0\xa0%'
+        >>> score_interval(Score(0.93, 0.91, 0.95), "accuracy"), score_interval(Score(3.417, 3.1, 3.8), "nme")
+        ('91.0 – 95.0\xa0%', '3.10 – 3.80\xa0%')
     """
-    if name.startswith(_PLAIN_SCORES):
-        return f"{score.low:.3f} – {score.high:.3f}"
-    return f"{score.low * 100:.1f} – {percent(score.high)}"
+    unit = _unit(name)
+    if unit is None:
+        return f"{score.low * 100:.1f} – {percent(score.high)}"
+    decimals = _decimals(score, name)
+    return f"{score.low:.{decimals}f} – {score.high:.{decimals}f}{unit}"
 
 
 def score_name(name: str) -> str:
     """Word a score's name.
 
     Examples:
-        >>> score_name("macro_f1"), score_name("calibration_error_unscaled")
-        ('Macro F1', 'Calibration error before scaling')
+        >>> score_name("macro_f1"), score_name("calibration_error_unscaled"), score_name("nme")
+        ('Macro F1', 'Calibration error before scaling', 'NME')
     """
     words = name.replace("_unscaled", " before scaling").replace("_f1", " F1").replace("_", " ")
-    return words[0].upper() + words[1:]
+    return _SCORE_NAMES.get(name) or words[0].upper() + words[1:]
+
+
+def is_share(name: str) -> bool:
+    """Say whether a score is a share of 1, shown in percent.
+
+    Examples:
+        >>> is_share("accuracy"), is_share("failure_8"), is_share("log_loss"), is_share("nme")
+        (True, True, False, False)
+    """
+    return _unit(name) is None
+
+
+def _unit(name: str) -> str | None:
+    return next((unit for start, unit in _UNITS.items() if name.startswith(start)), None)
+
+
+def _decimals(score: Score, name: str) -> int:
+    if name.startswith(_SMALL_SCORES) and score.value > 0:
+        return max(3, 2 - math.floor(math.log10(score.value)))
+    return 2 if name.startswith(("nme", "error_pixels")) else 3
 
 
 @cache

@@ -17,6 +17,7 @@ from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import most_confident_mistakes
 from headstart.recipe import Recipe
 from headstart.reporting.concerns import Concern
+from headstart.reporting.run_facts import RunFacts
 from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
 from headstart.training.history import read_history
@@ -70,27 +71,34 @@ def gather_results(
         scoring: Scores and probabilities.
         contract: How the network sees a photo.
     """
+    return RunResults(
+        run=gather_facts(run, table, fitted=fitted, scoring=scoring),
+        class_names=table.class_names,
+        test=scoring.evaluations.get("test"),
+        validation=scoring.evaluations.get("validation"),
+        split_counts=count_by_class(table),
+        mistakes=find_mistakes(scoring, table, store),
+        contact_sheet=draw_contact_sheet(table, store, run.recipe, contract),
+    )
+
+
+def gather_facts(run: RunFolder, table: SampleTable, *, fitted: FitResult, scoring: Scoring) -> RunFacts:
+    """Put together what the report tells of a run of any task."""
     facts = run.facts
     worries = [Concern("The given split leaks", line) for line in facts["leaks"]]
     worries += [Concern("Of the training", note) for note in (*fitted.notes, *scoring.notes)]
-    return RunResults(
+    return RunFacts(
         title=run.path.resolve().name,
         data=str(run.recipe.data),
         backbone=run.recipe.backbone,
         weights=" ".join(line.strip() for line in facts["weights"]),
-        class_names=table.class_names,
-        test=scoring.evaluations.get("test"),
-        validation=scoring.evaluations.get("validation"),
         monitor=run.recipe.monitor,
         history=read_history(run.path),
         counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
         account=facts["account"],
         split=facts["split"],
-        split_counts=count_by_class(table),
         worries=worries,
         seconds=stage_seconds(facts["seconds"], fitted, scoring, num_files=table.frame.height),
-        mistakes=find_mistakes(scoring, table, store),
-        contact_sheet=draw_contact_sheet(table, store, run.recipe, contract),
         recipe=run.recipe.model_dump(mode="json"),
         versions=facts["versions"],
         hashes=hash_files(run.path, ("table.parquet", "split.parquet", "bundle/weights.safetensors")),

@@ -1,0 +1,128 @@
+"""What every run's report tells whatever was learned: where the data came from, how it was split, learned and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+from markupsafe import Markup
+
+from headstart.reporting.concerns import Concern, is_low_better
+from headstart.reporting.pages import is_share, score_name
+from headstart.reporting.plots import Series, line_chart
+
+STAGE_NAMES: Final = {"probe": "Linear probe", "fine-tune": "Fine-tuning", "finetune": "Fine-tuning"}
+"""How stages of the history are called on the page; others keep their own name."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is told of a run of any task, as plain data.
+
+    Attributes:
+        title: The run's name.
+        data: What it was trained on, as the user named it.
+        backbone: Network's name.
+        weights: One sentence: where pretrained weights came from, and what was loaded.
+        monitor: The validation score that picked the epoch: ``history`` holds it as ``validation_<monitor>``.
+        history: One row per epoch: ``stage, epoch, lr, train_loss, validation_loss, validation_<monitor>``, and what
+            else there is. May be empty.
+        counts: ``found, kept`` and ``excluded`` (reason → number), as in ``metrics.json``.
+        account: Sentences on what was found.
+        split: Sentences on how it was split, and why.
+        worries: Leaks, conflicting labels and the like, from the stages that saw them.
+        seconds: Stage → ``total`` and, where known, ``num_images, decode, augment, step, wait``.
+        recipe: Every setting.
+        versions: Library → version.
+        hashes: What → hash: data, split, weights, bundle.
+    """
+
+    title: str
+    data: str
+    backbone: str
+    weights: str
+    monitor: str
+    history: pl.DataFrame
+    counts: Mapping[str, Any]
+    account: Sequence[str] = ()
+    split: Sequence[str] = ()
+    worries: Sequence[Concern] = ()
+    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+def stage_charts(history: pl.DataFrame, monitor: str, *, also: Sequence[str] = ()) -> list[tuple[str, list[Markup]]]:
+    """Draw the curves of each stage: loss, the monitored score with its best epoch, and the learning rate.
+
+    Args:
+        history: As in ``RunFacts``.
+        monitor: Name of the score.
+        also: Further scores to draw, each ``validation_<name>`` and, where there is one, ``train_<name>``.
+
+    Returns:
+        A caption and its charts for each stage, in the order of the history.
+    """
+    charts: list[tuple[str, list[Markup]]] = []
+    for stage in history["stage"].unique(maintain_order=True) if history.height else ():
+        rows = history.filter(pl.col("stage") == stage)
+        epochs = f"{rows.height} epoch{'s' if rows.height > 1 else ''}"
+        charts.append((f"{stage_name(stage)}, {epochs}", _charts_of_stage(rows, monitor, also)))
+    return charts
+
+
+def stage_name(stage: str) -> str:
+    """Word a stage's name.
+
+    Examples:
+        >>> stage_name("probe"), stage_name("evaluate")
+        ('Linear probe', 'Evaluate')
+    """
+    return STAGE_NAMES.get(stage) or stage[:1].upper() + stage[1:]
+
+
+def time_rows(seconds: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Give the table of where the time went: totals, share of the whole, and milliseconds an image.
+
+    Examples:
+        >>> row = time_rows({"probe": {"total": 2.0, "num_images": 1000, "decode": 1.0}})[0]
+        >>> row["share"], row["images_per_second"], row["decode"], row["wait"]
+        (1.0, 500.0, 1.0, None)
+    """
+    whole = sum(stage["total"] for stage in seconds.values()) or 1.0
+    rows: list[dict[str, Any]] = []
+    for name, stage in seconds.items():
+        num_images = stage.get("num_images") or 0
+        row: dict[str, Any] = {"name": stage_name(name), "total": stage["total"], "num_images": num_images}
+        row["share"] = stage["total"] / whole
+        row["images_per_second"] = num_images / stage["total"] if num_images and stage["total"] else None
+        for part in ("decode", "augment", "step", "wait"):
+            row[part] = stage[part] * 1000 / num_images if num_images and part in stage else None
+        rows.append(row)
+    return rows
+
+
+def _charts_of_stage(rows: pl.DataFrame, monitor: str, also: Sequence[str]) -> list[Markup]:
+    epochs, score = rows["epoch"].to_list(), f"validation_{monitor}"
+    columns = {name: rows[name].to_list() for name in rows.columns}
+    charts = [line_chart("Loss", epochs, _train_and_validation(columns, "loss"))]
+    if score in columns:
+        title = f"{score_name(monitor)} on validation"
+        best = rows[score].arg_min() if is_low_better(monitor) else rows[score].arg_max()
+        scores = Series(title, columns[score])
+        charts.append(line_chart(title, epochs, [scores], as_percent=is_share(monitor), best=best))
+    charts += [line_chart(score_name(name), epochs, _train_and_validation(columns, name)) for name in also]
+    if "lr" in columns:
+        rate = Series("learning rate", columns["lr"])
+        charts.append(line_chart("Learning rate", epochs, [rate]))
+    return [chart for chart in charts if chart]
+
+
+def _train_and_validation(columns: Mapping[str, list[Any]], name: str) -> list[Series]:
+    """Give the two lines of a measure, those that the history has."""
+    series = [Series("train", columns.get(f"train_{name}", ()), "quiet")]
+    series.append(Series("validation", columns.get(f"validation_{name}", ())))
+    return [one for one in series if len(one.values)]
