@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,14 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from headstart.data import geometry
 from headstart.data.keypoint_samples import KeypointSamples
 from headstart.data.keypoints import KeypointLayout, Points
 from headstart.data.table import SampleTable
+from headstart.evaluation.keypoint_metrics import KeypointAnswers
 from headstart.evaluation.keypoints import KeypointEvaluation, evaluate_keypoints
 from headstart.files import written_aside
 from headstart.models.inference import InferenceLog, run_network
-from headstart.training.tasks import Keypoints, view_maps
+from headstart.training.tasks import Keypoints
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
@@ -63,12 +63,13 @@ class KeypointScoring:
             )
         return lines
 
-    def errors(self, task: Keypoints) -> NDArray[np.float64]:
-        """Give each sample's error over its normaliser, in percent, shape (n,); not a number where there is none."""
-        distance = np.linalg.norm(self.predicted - self.samples.original, axis=2)
-        counts = self.samples.visible.sum(axis=1)
-        mean = np.where(self.samples.visible, distance, 0).sum(axis=1) / np.where(counts, counts, np.nan)
-        return 100 * mean / task.normalisers(self.samples)
+    @property
+    def sample_errors(self) -> NDArray[np.float64]:
+        """Each row's NME in percent, shape (n,); not a number where a sample is not scored."""
+        errors = np.full(len(self.samples), np.nan)
+        for split, evaluation in self.evaluations.items():
+            errors[(self.rows["split"] == split).to_numpy()] = evaluation.sample_errors
+        return errors
 
 
 def score_keypoints(
@@ -93,21 +94,22 @@ def score_keypoints(
     rows = table.kept.filter(pl.col("split").is_in(list(splits)))
     task, log = Keypoints(recipe, layout_of(table)), InferenceLog()
     samples, contract = task.samples(rows, store), network.contract
-    answers = _answers(network, store, samples, recipe, features=features, log=log)
-    maps, frame = view_maps(samples, contract), np.array(contract.image_size[::-1])
-    predicted = samples.to_original(answers, maps.affine, image_size=contract.image_size)
-    points_model = geometry.apply_to_points(maps.affine, samples.stored) / frame
-    scales, evaluations = task.normalisers(samples), {}
+    coordinates = _answers(network, store, samples, recipe, features=features, log=log)
+    answers, units, groups = task.answers(coordinates, samples, contract), rows["unit"].to_numpy(), rows["group"]
+    evaluations: dict[str, KeypointEvaluation] = {}
     for split in splits:
-        chosen = (rows["split"] == split).to_numpy()
-        if chosen.any():
+        chosen = np.flatnonzero((rows["split"] == split).to_numpy())
+        if len(chosen):
             evaluations[split] = evaluate_keypoints(
-                predicted[chosen], samples.original[chosen], samples.visible[chosen], normaliser=scales[chosen],
-                predicted_model=answers[chosen], points_model=points_model[chosen], seed=recipe.seed,
-                units=rows["unit"].to_numpy()[chosen], names=task.layout.names,
-                groups=rows["group"].filter(pl.Series(chosen)).to_list(),
+                _part(answers, chosen), names=task.layout.names, units=units[chosen], groups=groups[chosen].to_list(),
+                divided_by=task.divided_by, seed=recipe.seed,
             )  # fmt: skip
-    return KeypointScoring(evaluations, rows, samples, predicted, (log.note,) if log.note else (), log)
+    notes = (log.note,) if log.note else ()
+    return KeypointScoring(evaluations, rows, samples, np.asarray(answers.predicted), notes, log)
+
+
+def _part(answers: KeypointAnswers, rows: NDArray[np.integer]) -> KeypointAnswers:
+    return KeypointAnswers(**{field.name: np.asarray(getattr(answers, field.name))[rows] for field in fields(answers)})
 
 
 def layout_of(table: SampleTable) -> KeypointLayout:
@@ -128,10 +130,9 @@ def point_columns(points: Points) -> list[pl.Series]:
     return [pl.Series(f"{axis}{k + 1}", points[:, k, place]) for k in numbers for place, axis in enumerate("xy")]
 
 
-def save_keypoint_predictions(scoring: KeypointScoring, recipe: Recipe, table: SampleTable, path: Path) -> None:
+def save_keypoint_predictions(scoring: KeypointScoring, path: Path) -> None:
     """Write predictions.parquet: path, split, group, nme (percent), then the predicted points as x1, y1, …."""
-    errors = scoring.errors(Keypoints(recipe, layout_of(table)))
-    frame = scoring.rows.select("path", "split", "group").with_columns(pl.Series("nme", errors))
+    frame = scoring.rows.select("path", "split", "group").with_columns(pl.Series("nme", scoring.sample_errors))
     with written_aside(path) as aside:
         frame.with_columns(point_columns(scoring.predicted)).write_parquet(aside)
 

@@ -247,7 +247,7 @@ def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitRes
     features = probe_features(network, table, found.store, recipe) if fitted.stage == "probe" else None
     if table.keypoints is not None:
         points = score_keypoints(network, table, found.store, recipe, features=features)
-        save_keypoint_predictions(points, recipe, table, path)
+        save_keypoint_predictions(points, path)
         return points
     threads = recipe.num_threads
     scoring = score(network, table, found.store, features=features, seed=recipe.seed, num_threads=threads)

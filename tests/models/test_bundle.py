@@ -112,7 +112,7 @@ def changed(folder: Path, **changes: object) -> Path:
     ("changes", "message"),
     [
         ({"format": FORMAT + 1}, f"format must be at most {FORMAT}; got {FORMAT + 1}. Update headstart"),
-        ({"task": "keypoints"}, "task must be 'classification'; got 'keypoints'"),
+        ({"task": "poetry"}, "task must be one of classification, keypoints; got 'poetry'"),
         ({"backbone": "resnet18x"}, "a network of this timm; got 'resnet18x'"),
         ({"backbone": "local-dir:/etc"}, "a network of this timm; got 'local-dir:/etc'"),
         ({"backbone": "test_convnext"}, "must be the tensors of test_convnext"),

@@ -47,6 +47,8 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
         >>> table.class_names, table.frame.height
         (('cat', 'dog'), 2)
     """
+    if recipe.task == "keypoints":
+        return read_keypoint_source(recipe, unpack_dir=unpack_dir)
     place, notes = _unpacked(_existing(recipe), recipe, unpack_dir)
     table = _read_place(place, recipe)
     frame, group_notes = _grouped(table.frame, recipe)

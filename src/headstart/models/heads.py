@@ -281,7 +281,9 @@ def build_head(kind: str, num_features: int, settings: Mapping[str, Any]) -> nn.
         >>> type(head).__name__, head.num_keypoints
         ('IntegralHead', 5)
     """
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
     return HEADS[kind](num_features, **values)
 
 

@@ -82,10 +82,17 @@ def gather_results(
     )
 
 
-def gather_facts(run: RunFolder, table: SampleTable, *, fitted: FitResult, scoring: Scoring) -> RunFacts:
+def gather_facts(
+    run: RunFolder,
+    table: SampleTable,
+    *,
+    fitted: FitResult,
+    scoring: Scoring | KeypointScoring,
+    worries: Sequence[Concern] = (),
+) -> RunFacts:
     """Put together what the report tells of a run of any task."""
     facts = run.facts
-    worries = [Concern("The given split leaks", line) for line in facts["leaks"]]
+    worries = [*worries, *(Concern("The given split leaks", line) for line in facts["leaks"])]
     worries += [Concern("Of the training", note) for note in (*fitted.notes, *scoring.notes)]
     return RunFacts(
         title=run.path.resolve().name,

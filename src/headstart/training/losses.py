@@ -121,7 +121,8 @@ def simcc_loss(head: SimccHead, outputs: Tensor, targets: Tensor, visible: Tenso
     losses = torch.zeros(visible.shape, device=outputs.device)
     for axis, logits in enumerate(head.split(outputs)):
         places = bin_centres(logits.shape[-1], logits)
-        distance = (places - targets[..., axis : axis + 1]) / SIMCC_SPREAD
+        spread = max(SIMCC_SPREAD, 1 / len(places))  # narrower than a bin it could not say where in it a point lies
+        distance = (places - targets[..., axis : axis + 1]) / spread
         wanted = torch.softmax(-0.5 * distance.square(), -1)
         losses = losses - (wanted * torch.log_softmax(logits.float(), -1)).sum(-1)
     return mean_over_visible(losses, visible) / 2

@@ -28,7 +28,12 @@ from headstart.data.geometry import Affines
 from headstart.data.keypoint_samples import KeypointSamples, keypoint_samples
 from headstart.data.keypoints import KeypointLayout
 from headstart.errors import RecipeError, must_be
-from headstart.evaluation.keypoints import keypoint_scores, normalisers
+from headstart.evaluation.keypoint_metrics import (
+    KeypointAnswers,
+    describe_normaliser,
+    keypoint_scores,
+    normalisers,
+)
 from headstart.evaluation.metrics import classification_scores
 from headstart.training.losses import coordinate_loss, simcc_loss
 
@@ -225,23 +230,35 @@ class Keypoints:
 
     def scores(self, answers: Tensor, samples: KeypointSamples, contract: InputContract) -> dict[str, float]:
         """Give NME (percent), and MAE and MSE as shares of the frame, of coordinates (n, K, 2)."""
-        maps = view_maps(samples, contract)
-        frame = np.array(contract.image_size[::-1])
-        predicted = samples.to_original(answers.numpy(), maps.affine, image_size=contract.image_size)
-        return keypoint_scores(
-            predicted,
-            samples.original,
-            samples.visible,
+        return keypoint_scores(self.answers(answers.numpy(), samples, contract))
+
+    def answers(
+        self, coordinates: NDArray[np.floating], samples: KeypointSamples, contract: InputContract
+    ) -> KeypointAnswers:
+        """Put the network's coordinates (n, K, 2), shares of the frame, beside the truth, in every unit."""
+        affine = view_maps(samples, contract).affine
+        return KeypointAnswers(
+            predicted=samples.to_original(coordinates, affine, image_size=contract.image_size),
+            points=samples.original,
+            visible=samples.visible,
             normaliser=self.normalisers(samples),
-            predicted_model=answers.numpy(),
-            points_model=geometry.apply_to_points(maps.affine, samples.stored) / frame,
+            predicted_model=coordinates,
+            points_model=geometry.apply_to_points(affine, samples.stored) / np.array(contract.image_size[::-1]),
         )
+
+    @property
+    def divided_by(self) -> str:
+        """Words for what errors are divided by."""
+        return describe_normaliser(self.recipe.nme_by, pair=self._pair, names=self.layout.names)
+
+    @property
+    def _pair(self) -> tuple[int, int] | None:
+        return (self.recipe.nme_points[0], self.recipe.nme_points[1]) if self.recipe.nme_points else None
 
     def normalisers(self, samples: KeypointSamples) -> NDArray[np.float64]:
         """Give what each sample's errors are divided by, in pixels of the original, shape (n,)."""
-        pair = (self.recipe.nme_points[0], self.recipe.nme_points[1]) if self.recipe.nme_points else None
         sizes = samples.original_sizes
-        return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=pair)
+        return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=self._pair)
 
 
 def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:

@@ -1,0 +1,149 @@
+"""Gathers what the report of a keypoint run shows: from the run folder, the scores and the pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from headstart.data.augmentation import render
+from headstart.data.keypoints import points_of, visible_of
+from headstart.data.table import SPLITS, SampleTable
+from headstart.evaluation.keypoint_metrics import choose_examples
+from headstart.evaluation.keypoints import SeenAgainstUnseen, seen_against_unseen
+from headstart.keypoint_scoring import KeypointScoring, layout_of
+from headstart.reporting.concerns import Concern
+from headstart.reporting.keypoint_report import FaceExample, KeypointResults, SheetImage
+from headstart.reporting.mean_face import mean_shape
+from headstart.reporting.run_results import gather_facts
+from headstart.training.tasks import Keypoints
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.models.backbones import InputContract
+    from headstart.recipe import Recipe
+    from headstart.runs import RunFolder
+    from headstart.training.fit import FitResult
+
+NUM_FACES: Final = 4
+"""Test faces of each kind: the worst, those in the middle, the best."""
+
+NUM_SHEET_PHOTOS: Final = 6
+"""Training photos on the contact sheet; each is shown in as many draws."""
+
+MOST_SHAPES: Final = 5_000
+"""Faces that the mean face is made of: more change nothing that can be seen."""
+
+
+def gather_keypoint_results(
+    run: RunFolder,
+    table: SampleTable,
+    store: PixelStore,
+    *,
+    fitted: FitResult,
+    scoring: KeypointScoring,
+    contract: InputContract,
+) -> KeypointResults:
+    """Put together everything the report shows; see ``run_results.gather_results`` for the arguments."""
+    split = "test" if "test" in scoring.evaluations else "validation"
+    chosen = np.flatnonzero((scoring.rows["split"] == split).to_numpy())
+    train = table.kept.filter(pl.col("split") == "train")
+    few = train[:: max(1, train.height // MOST_SHAPES)]
+    facts, rows = run.facts, scoring.rows[chosen]
+    worries = [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
+    return KeypointResults(
+        run=gather_facts(run, table, fitted=fitted, scoring=scoring, worries=worries),
+        layout=layout_of(table),
+        test=scoring.evaluations.get("test"),
+        validation=scoring.evaluations.get("validation"),
+        seen_unseen=_seen_unseen(scoring, chosen, train, seed=run.recipe.seed),
+        group_name=run.recipe.group_column or ("person" if "person" in table.frame.columns else "group"),
+        mean_face=mean_shape(points_of(few), visible_of(few)),
+        faces=_faces(scoring, chosen, store),
+        paths=rows["path"].to_list(),
+        ancestry=facts.get("ancestry", [])[::-1],
+        split_counts=count_by_split(table),
+        contact_sheet=draw_keypoint_sheet(table, store, run.recipe, contract),
+        contact_columns=NUM_SHEET_PHOTOS,
+    )
+
+
+def count_by_split(table: SampleTable) -> pl.DataFrame:
+    """Count kept samples, and groups where there are some, in each split: ``split, images, groups``."""
+    kept, rows = table.kept, []
+    for split in SPLITS:
+        part = kept.filter(pl.col("split") == split)
+        rows.append({"split": split, "images": part.height, "groups": part["group"].drop_nulls().n_unique()})
+    counts = pl.DataFrame(rows)
+    return counts if counts["groups"].sum() else counts.drop("groups")
+
+
+def word_extension(extension: dict[str, Any]) -> str:
+    """Say that a finished run was trained on: its test had been scored before.
+
+    Examples:
+        >>> word_extension({"epochs": 5, "to": 9, "test": {"nme": {"value": 4.0}}})
+        'The test was scored after 5 epochs (NME 4.00 %), then the run went on to 9: it is not untouched any more.'
+    """
+    scores = extension.get("test") or {}
+    before = f" (NME {scores['nme']['value']:.2f} %)" if "nme" in scores else ""
+    words = f"The test was scored after {extension['epochs']} epochs{before}, then the run went on to {extension['to']}"
+    return f"{words}: it is not untouched any more."
+
+
+def draw_keypoint_sheet(
+    table: SampleTable, store: PixelStore, recipe: Recipe, contract: InputContract
+) -> list[SheetImage]:
+    """Draw some training photos with their points as the network sees them in its first epochs: a row a photo."""
+    train = table.kept.filter(pl.col("split") == "train")
+    spread = np.unique(np.linspace(0, train.height - 1, NUM_SHEET_PHOTOS).astype(int))
+    task = Keypoints(recipe, layout_of(table))
+    samples, positions = task.samples(train[spread], store), np.arange(len(spread))
+    frame, columns = np.array(contract.image_size[::-1]), []
+    for epoch in range(NUM_SHEET_PHOTOS):
+        maps = task.draw(samples, positions, contract, epoch=epoch)
+        points, visible = (part.numpy() for part in task.targets(samples, positions, maps.affine, contract))
+        columns.append(
+            [
+                SheetImage(
+                    render(store.read(int(record)), maps[slice(row, row + 1)], image_size=contract.image_size),
+                    points[row] * frame,
+                    visible[row],
+                )
+                for row, record in enumerate(samples.records)
+            ]
+        )
+    return [column[row] for row in positions for column in columns]
+
+
+def _seen_unseen(
+    scoring: KeypointScoring, chosen: np.ndarray, train: pl.DataFrame, *, seed: int
+) -> SeenAgainstUnseen | None:
+    groups = scoring.rows["group"][chosen].to_list()
+    if all(group is None for group in groups):
+        return None
+    known = set(train["group"].drop_nulls().unique().to_list())
+    return seen_against_unseen(scoring.sample_errors[chosen], groups, known, seed=seed)
+
+
+def _faces(scoring: KeypointScoring, chosen: np.ndarray, store: PixelStore) -> list[FaceExample]:
+    rows, samples, errors = scoring.rows, scoring.samples, scoring.sample_errors
+    groups = rows["group"][chosen].fill_null(rows["path"][chosen])
+    faces: list[FaceExample] = []
+    for kind, positions in choose_examples(errors[chosen], groups=groups.to_numpy(), num_each=NUM_FACES).items():
+        for position in chosen[positions].tolist():
+            scale = samples.scales[position][::-1]
+            faces.append(
+                FaceExample(
+                    kind,  # pyright: ignore[reportArgumentType] - the keys of choose_examples
+                    image=store.read(int(samples.records[position])),
+                    points=samples.original[position] * scale,
+                    visible=samples.visible[position],
+                    predicted=scoring.predicted[position] * scale,
+                    nme=float(errors[position]),
+                    path=rows["path"][position],
+                    group=rows["group"][position] or "",
+                )
+            )
+    return faces
