@@ -15,7 +15,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-STREAMS: Final = {"order": 0, "augmentation": 1, "split": 2, "bootstrap": 3, "torch": 4, "init": 5, "noise": 6}
+STREAMS: Final = {
+    "order": 0,
+    "augmentation": 1,
+    "split": 2,
+    "bootstrap": 3,
+    "torch": 4,
+    "init": 5,
+    "noise": 6,
+    "shapes": 7,
+}
 """One number per use of randomness, so that two uses with the same seed never share draws."""
 
 _MULTIPLIERS: Final = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
