@@ -1,4 +1,4 @@
-"""Bundled data: real pictures from a library that we need anyway, so that everything can be tried without network."""
+"""Bundled data for trying everything without network: real digits from a library that we need anyway, drawn faces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from headstart.drawing.face_set import broken_faces, write_faces
 from headstart.files import folder_written_aside
+
+__all__ = ["ENLARGED", "broken_faces", "write_digits", "write_faces"]
 
 ENLARGED = 8
 """Each 8×8 digit is drawn this many times larger, so that a person can see it."""
