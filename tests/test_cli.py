@@ -102,7 +102,10 @@ def test_help_imports_neither_torch_nor_the_table_library():
         ("predict a b --out c --top-k many", "--top-k must be a whole number; got 'many'"),
         ("train a --out b --out c", "--out must be given once; got 'c'"),
         ("predict a b --bogus 3", "Unknown option: --bogus"),
-        ("sample letters x", 'Invalid value "letters" for NAME. Choose from: "digits"'),
+        ("sample letters x", 'Invalid value "letters" for NAME. Choose from: "digits", "faces"'),
+        ("sample faces x --count many", "--count must be a whole number; got 'many'"),
+        ("sample faces x --count 0", "--count must be at least 1; got 0. 600 is usual."),
+        ("sample digits x --seed 3 --broken", "2 problems:(.|\\n)*--seed must be a flag of sample faces; got 3."),
         ("trian a", 'Unknown command "trian". Did you mean "train"?'),
         ("check a --epochs 3", "--epochs must be a flag of this command; got '3'"),
         ("evaluate a --epochs 3", "--epochs must be a flag of this command; got '3'"),
@@ -295,6 +298,17 @@ def test_ctrl_c_ends_with_130_and_the_way_back(headstart, monkeypatch, tmp_path)
     code, text = headstart("train", "--resume", tmp_path)
     assert code == 130
     assert "Stopped. Nothing is lost. Go on with: headstart train --resume here" in text
+
+
+# --- sample
+
+
+def test_faces_are_written_and_the_broken_label_files_named(headstart, tmp_path):
+    code, text = headstart("sample", "faces", tmp_path / "얼굴", "--count", 3, "--seed", 8, "--broken")
+    assert code == 0
+    assert text.count("3 pictures in") == 1
+    named = re.findall(r"broken on purpose: (\S+\.json) \(", text)
+    assert sorted(named) == sorted(p.relative_to(tmp_path / "얼굴").as_posix() for p in tmp_path.glob("*/labels/*/*"))
 
 
 # --- predict and evaluate

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from headstart.errors import HeadstartError, must_be
 
 
 @contextmanager
@@ -38,6 +41,36 @@ def written_aside(path: Path) -> Iterator[Path]:
         sync_directory(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(directory: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``directory``; on leaving without an error it is renamed to ``directory``.
+
+    Half a data set would pass for one, so it stands under its name only when whole.
+
+    Args:
+        directory: A new or empty folder.
+
+    Yields:
+        Where to write. On an error it is removed and ``directory`` stays as it was.
+
+    Raises:
+        HeadstartError: The directory holds something, or is a file.
+    """
+    if (directory.exists() and not directory.is_dir()) or (directory.is_dir() and any(directory.iterdir())):
+        raise HeadstartError(must_be("DIR", "a new or empty folder", str(directory), "Name another one."))
+    whole = directory.absolute()
+    aside = whole.with_name(f".{whole.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if directory.exists():
+            directory.rmdir()
+        aside.rename(whole)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

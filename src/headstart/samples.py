@@ -1,14 +1,16 @@
-"""Bundled data: real pictures from a library that we need anyway, so that everything can be tried without network."""
+"""Bundled data for trying everything without network: real digits from a library that we need anyway, drawn faces."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.errors import HeadstartError, must_be
+from headstart.drawing.face_set import broken_faces, write_faces
+from headstart.files import folder_written_aside
+
+__all__ = ["ENLARGED", "broken_faces", "write_digits", "write_faces"]
 
 ENLARGED = 8
 """Each 8×8 digit is drawn this many times larger, so that a person can see it."""
@@ -32,20 +34,13 @@ def write_digits(directory: Path) -> int:
     import cv2
     from sklearn.datasets import load_digits
 
-    if (directory.exists() and not directory.is_dir()) or (directory.is_dir() and any(directory.iterdir())):
-        raise HeadstartError(must_be("DIR", "a new or empty folder", str(directory), "Name another one."))
     digits: Any = load_digits()
-    whole = directory.absolute()
-    aside = whole.with_name(f".{whole.name}.tmp")  # renamed when whole: half a data set would pass for one
-    shutil.rmtree(aside, ignore_errors=True)
-    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        folder = aside / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        ink = np.clip(255 - image * (255 / 16), 0, 255).astype(np.uint8)
-        size = (image.shape[1] * ENLARGED, image.shape[0] * ENLARGED)
-        drawn = cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC)
-        (folder / f"{number:04}.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
-    if directory.exists():
-        directory.rmdir()
-    aside.rename(directory)
+    with folder_written_aside(directory) as aside:
+        for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            folder = aside / str(label)
+            folder.mkdir(exist_ok=True)
+            ink = np.clip(255 - image * (255 / 16), 0, 255).astype(np.uint8)
+            size = (image.shape[1] * ENLARGED, image.shape[0] * ENLARGED)
+            drawn = cv2.resize(ink, size, interpolation=cv2.INTER_CUBIC)
+            (folder / f"{number:04}.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
     return len(digits.target)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "demo": "Run the main job on a bundled data set; needs no network.",
-    "sample": "Write a bundled data set: real handwritten digits as class folders.",
+    "sample": "Write a bundled data set: real handwritten digits, or drawn faces with keypoints.",
     "check": "Account for every file: what is broken, duplicated, unbalanced, leaking.",
     "train": "Check, split, train, evaluate, report, bundle.",
     "evaluate": "Score a trained model on its own test images or on other labelled photos.",
