@@ -19,6 +19,7 @@ from headstart.data.batches import Batch
 from headstart.data.geometry import identity
 from headstart.data.sources import read_source
 from headstart.data.store import StoreSettings, fill_store
+from headstart.memory import keep_freed_memory
 from headstart.models.network import new_network
 from headstart.recipe import make_recipe
 from headstart.training.fit import make_fabric
@@ -30,6 +31,7 @@ def main() -> None:
     """Time epochs and bare steps in turn and print the ratio of their speeds."""
     arguments = parse_arguments(__doc__.splitlines()[0])
     data = data_folder()
+    keep_freed_memory()  # as `train` does
     num_steps, rounds = (4, 2) if arguments.quick else (12, 7)
     with tempfile.TemporaryDirectory() as scratch:
         tuning = _tuning(data, Path(scratch), num_steps=num_steps)

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of either."""
+"""Writing files so that a crash leaves the old one or the new one, never half of either; and where caches lie."""
 
 from __future__ import annotations
 
@@ -77,6 +77,11 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON for people and tools: indented, any script as it is, in one atomic step."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """Give where lies what can be made again: the environment variable HEADSTART_CACHE, else ``~/.cache/headstart``."""
+    return Path(os.environ.get("HEADSTART_CACHE") or "~/.cache/headstart").expanduser()
 
 
 def sync_directory(directory: Path) -> None:

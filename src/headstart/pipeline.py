@@ -21,6 +21,7 @@ from headstart.data.sources import guess_task, read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError, WeightsError, must_be
+from headstart.memory import keep_freed_memory
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe, make_recipe
@@ -165,6 +166,7 @@ def demo(directory: str | Path = "demo") -> RunFolder:
 
 def _carry_out(run: RunFolder) -> RunFolder:
     _quiet_libraries()
+    keep_freed_memory()
     with run.held():
         found, network = _prepare(run)
         with run.timed("training"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +15,7 @@ from headstart.data.headers import DecodeFailure
 from headstart.data.records import FORMAT, Encoding, StoreSettings
 from headstart.data.shards import committed_shards
 from headstart.data.table import SampleTable
+from headstart.files import cache_folder
 
 if TYPE_CHECKING:
     from headstart.recipe import Recipe
@@ -72,11 +72,11 @@ def estimate_raw_bytes(table: SampleTable, settings: StoreSettings, *, num_looke
 
 
 def _folder(store_dir: str | None, source: Path, settings: StoreSettings) -> Path:
-    base = store_dir or os.environ.get("HEADSTART_CACHE") or "~/.cache/headstart"
+    base = Path(store_dir).expanduser() if store_dir else cache_folder()
     place = source.expanduser().resolve()
     key = json.dumps([FORMAT, str(place), settings.as_dict()], sort_keys=True)
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
-    return Path(base).expanduser() / "pixels" / f"{place.name or 'root'}-{digest}"
+    return base / "pixels" / f"{place.name or 'root'}-{digest}"
 
 
 def _existing_part(directory: Path) -> Path:

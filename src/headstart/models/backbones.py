@@ -76,8 +76,8 @@ def scale_pixels(pixels: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """
     n, height, width, _ = pixels.shape
     factors, addends = scale.flatten().repeat(width), offset.flatten().repeat(width)
-    rows = pixels.reshape(n, height, width * 3).float() * factors
-    return rows.add_(addends).view(n, height, width, 3).permute(0, 3, 1, 2)
+    rows = pixels.reshape(n, height, width * 3).to(torch.float32, copy=True)  # the one copy; what follows is in place
+    return rows.mul_(factors).add_(addends).view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

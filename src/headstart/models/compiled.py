@@ -1,9 +1,9 @@
 """Running a network on a CPU through OpenVINO, held to PyTorch's answer on the first batch.
 
 Measured on 2 cores with 224 px (mobilenetv2_100): 60-70 images/s in PyTorch, 230-310 compiled, after one second of
-conversion. One request on all cores (the LATENCY hint) runs as fast as several at once; a fixed batch is up to a tenth
-faster than a free one, so the last batch of a pass is padded. Tracing and freezing first halves the conversion, because
-fewer nodes go over; torch.export took four times as long.
+conversion, which is kept on disk (``graphs.py``). One request on all cores (the LATENCY hint) runs as fast as several
+at once; a fixed batch is up to a tenth faster than a free one, so the last batch of a pass is padded. Tracing and
+freezing first halves the conversion, because fewer nodes go over; torch.export took four times as long.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from headstart.models.graphs import Graph, graph_file, read_graph, write_graph
 
 if TYPE_CHECKING:
     import openvino
@@ -54,8 +57,9 @@ def compile_forward(module: nn.Module, example: Tensor, *, tolerance: float = 1e
         tolerance: Largest difference from PyTorch allowed, as a share of the largest value in its answer.
 
     Returns:
-        A callable. It falls back to PyTorch, with a note, where OpenVINO is missing, cannot take the network, or
-        does not give the same answer.
+        A callable. The converted network comes from the cache if it is there and gives the same answer as PyTorch;
+        else it is converted and put there. It falls back to PyTorch, with a note, where OpenVINO is missing, cannot
+        take the network, or does not give the same answer.
 
     Examples:
         >>> forward = compile_forward(nn.Linear(4, 2).eval(), torch.ones(3, 4))
@@ -63,34 +67,68 @@ def compile_forward(module: nn.Module, example: Tensor, *, tolerance: float = 1e
         torch.Size([5, 2])
     """
     example = example.detach().clone()
+    expected = _eager(module)(example[:_NUM_CHECKED])
     try:
-        compiled = _compile(module, example)
+        file = graph_file(module, example)
     except ImportError as error:
         return CompiledForward(_eager(module), f"OpenVINO is not installed ({error}), so PyTorch runs the network.")
+    run = _from_cache(file, example, expected, tolerance=tolerance)
+    if run is not None:
+        return CompiledForward(run, None)
+    try:
+        graph = _convert(module, example)
+        run, difference = _compared(graph, example, expected)
     except _conversion_errors() as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         return CompiledForward(_eager(module), f"OpenVINO cannot run this network ({reason}), so PyTorch does.")
-    run = _padded(compiled, batch_size=len(example))
-    part = example[:_NUM_CHECKED]
-    difference = _difference(run(part), _eager(module)(part))
     if not difference <= tolerance:
         note = (
             f"OpenVINO's answer differs from PyTorch's by {difference:.1e} (allowed {tolerance:.0e}), so PyTorch runs."
         )
         return CompiledForward(_eager(module), note)
+    write_graph(file, graph)
     return CompiledForward(run, None)
 
 
-def _compile(module: nn.Module, example: Tensor) -> openvino.CompiledModel:
+def _from_cache(
+    file: Path, example: Tensor, expected: Tensor, *, tolerance: float
+) -> Callable[[Tensor], Tensor] | None:
+    """Compile the graph in a file, or give None where there is none, or it does not do: it is converted afresh then."""
+    graph = read_graph(file)
+    if graph is None:
+        return None
+    try:
+        run, difference = _compared(graph, example, expected)
+    except RuntimeError:  # OpenVINO's, for a graph that it does not take after all
+        return None
+    return run if difference <= tolerance else None
+
+
+def _compared(graph: Graph, example: Tensor, expected: Tensor) -> tuple[Callable[[Tensor], Tensor], float]:
+    """Compile a graph; give how to run it, and its difference from PyTorch's answer to the first images."""
+    run = _padded(_compile(graph, example.shape), batch_size=len(example))
+    return run, _difference(run(example[: len(expected)]), expected)
+
+
+def _convert(module: nn.Module, example: Tensor) -> Graph:
     import openvino
 
     # Outside inference mode: its tensors cannot become a graph's constants.
     with torch.inference_mode(mode=False), torch.no_grad(), _quiet_tracing():
         sample = example[:2].clone()
         frozen = torch.jit.freeze(torch.jit.trace(module.eval(), sample, check_trace=False))
-        model = openvino.convert_model(frozen, example_input=sample)
-    model.reshape({model.input(0): openvino.PartialShape(list(example.shape))})
-    return openvino.Core().compile_model(model, "CPU", _SETTINGS | {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+        return Graph.from_model(openvino.convert_model(frozen, example_input=sample))
+
+
+def _compile(graph: Graph, shape: torch.Size) -> openvino.CompiledModel:
+    """Compile from the written form always, so that a fresh graph and one from the cache give the same bits."""
+    import openvino
+
+    core = openvino.Core()
+    constants = openvino.Tensor(np.frombuffer(graph.constants, np.uint8))
+    model = core.read_model(graph.layers, constants)
+    model.reshape({model.input(0): openvino.PartialShape(list(shape))})
+    return core.compile_model(model, "CPU", _SETTINGS | {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
 
 
 def _padded(compiled: openvino.CompiledModel, *, batch_size: int) -> Callable[[Tensor], Tensor]:

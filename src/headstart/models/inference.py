@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from headstart.data.augmentation import Maps, evaluation_maps
 from headstart.data.batches import BatchLoader
+from headstart.models.backbones import feature_map, pool, scale_pixels
 from headstart.models.compiled import compile_forward
 from headstart.progress import track
 
@@ -48,16 +49,38 @@ class InferenceLog:
     num_images: int = 0
 
 
-class _Part(nn.Module):
-    """The part of a network that is asked for, as a module of its own (so that it can be compiled)."""
+class _Features(nn.Module):
+    """The part of a network before its head, so that what is compiled does not depend on the head's weights."""
 
-    def __init__(self, network: Network, what: What) -> None:
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = network
-        self.what = what
+        self.backbone = network.backbone
+        self.num_features = network.num_features
+        self.takes = network.head.takes
+        self.register_buffer("scale", network.scale)
+        self.register_buffer("offset", network.offset)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.network.features(pixels) if self.what == "features" else self.network.answers(pixels)
+        scaled = scale_pixels(pixels, self.scale, self.offset)
+        return (
+            feature_map(self.backbone, scaled)
+            if self.takes == "map"
+            else pool(self.backbone(scaled), self.num_features)
+        )
+
+
+class _Answers(nn.Module):
+    """The whole network and what its outputs mean: logits, or coordinates."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network.answers(pixels)
 
 
 def iterate_outputs(
@@ -91,7 +114,8 @@ def iterate_outputs(
     loader = evaluation_loader(network, store, records, boxes=boxes, first_batch=first_batch, num_threads=num_threads)
     forward: Callable[[Tensor], Tensor] | None = None
     start, step_seconds = time.perf_counter(), 0.0
-    part = _Part(network, what).eval()
+    network.eval()
+    part = (_Features(network) if what == "features" else _Answers(network)).eval()
     for batch in loader:
         step_start = time.perf_counter()
         with torch.inference_mode():  # not around the loop: the caller would inherit it between two batches

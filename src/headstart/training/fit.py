@@ -22,6 +22,7 @@ from headstart.data.store import PixelStore
 from headstart.data.table import SampleTable
 from headstart.errors import TrainingError, must_be
 from headstart.files import write_json
+from headstart.memory import keep_freed_memory
 from headstart.models.bundle import load_bundle, save_bundle
 from headstart.models.heads import CoordinateHead
 from headstart.models.inference import InferenceLog, run_network
@@ -236,6 +237,7 @@ def _launch(recipe: Recipe, folder: Path, store: PixelStore) -> None:
 
 def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, recipe: Recipe) -> None:
     """Fine-tune from the probe's bundle. Everything comes from files, so each rank can be a process of its own."""
+    keep_freed_memory()
     network = load_bundle(folder / "probe").network
     network.unfreeze(recipe.unfreeze)
     is_pretrained = recipe.weights != "none"
