@@ -1,7 +1,8 @@
 """Where a sample's path begins: the user's folder, table or archive → ``SampleTable``.
 
-``read_source`` looks at what it was given and lets ``folders.py`` or ``label_files.py`` read it. No image is opened
-here, and nothing is written but the contents of an archive, below the folder given for them (``places.py``).
+``read_source`` looks at what it was given and lets ``folders.py`` or ``label_files.py`` read it; photos with points are
+read by ``keypoint_sources.py``. No image is opened here, and nothing is written but the contents of an archive, below
+the folder given for them (``places.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import polars as pl
 
 from headstart.data.folders import FolderListing, has_image_suffix, read_folder, some
 from headstart.data.groups import take_groups
+from headstart.data.keypoint_sources import read_keypoint_source
 from headstart.data.label_files import is_label_file, read_label_file
 from headstart.data.places import find_place
 from headstart.data.table import SPLITS, SampleTable
@@ -44,6 +46,8 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
         >>> table.class_names, table.frame.height
         (('cat', 'dog'), 2)
     """
+    if recipe.task == "keypoints":
+        return read_keypoint_source(recipe, unpack_dir=unpack_dir)
     place, notes = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
     table = _read_place(place, recipe)
     frame, group_notes = take_groups(table.frame, recipe)
