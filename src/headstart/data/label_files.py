@@ -13,7 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -95,13 +95,14 @@ def read_label_file(path: Path, recipe: Recipe) -> SampleTable:
         SourceError: The file cannot be read, a column is missing or ambiguous, or a cell is not allowed.
     """
     file = open_label_file(path)
-    root = _image_root(path, recipe)
-    columns, guesses = _choose_columns(file, recipe, root)
-    frame = _read_columns(file, columns)
-    frame, path_notes = _clean_paths(frame, root, path)
+    root = image_root_of(path, recipe)
+    columns, guesses = choose_columns(file, recipe, root)
+    frame = read_columns(file, columns)
+    frame, path_notes = clean_paths(frame, root, path)
+    path_notes += _repeated_notes(frame, path) + _absent_notes(frame, root)
     frame, label_notes = _clean_labels(frame, path, columns["label"])
-    frame = _clean_groups(frame)
-    frame, split_notes = _clean_splits(frame, path, columns.get("split"))
+    frame = clean_groups(frame)
+    frame, split_notes = clean_splits(frame, path, columns.get("split"))
     notes = (*file.notes, *guesses, *path_notes, *label_notes, *split_notes)
     return table_from_class_names(frame.drop("label"), root=root, notes=notes)
 
@@ -192,7 +193,12 @@ def _word_read_error(path: Path, error: Exception) -> str:
     return must_be(str(path), "a readable table", first_line, "Check that it is what its name says.")
 
 
-def _image_root(path: Path, recipe: Recipe) -> Path:
+def image_root_of(path: Path, recipe: Recipe) -> Path:
+    """Give the folder that a table's paths start from: the one the recipe names, else the table's own.
+
+    Raises:
+        SourceError: The folder that the recipe names does not exist.
+    """
     if recipe.image_root is None:
         return path.parent
     root = Path(recipe.image_root).expanduser().absolute()
@@ -201,8 +207,20 @@ def _image_root(path: Path, recipe: Recipe) -> Path:
     return root
 
 
-def _choose_columns(file: LabelFile, recipe: Recipe, root: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Give the file's column for each of path, label, group, split, and what was guessed."""
+def choose_columns(
+    file: LabelFile, recipe: Recipe, root: Path, *, guessed: tuple[Literal["path", "label"], ...] = ("path", "label")
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Give the file's column for each of path, label, group, split, and what was guessed.
+
+    Args:
+        file: The table.
+        recipe: Names columns.
+        root: The folder that paths start from.
+        guessed: The columns that are looked for where the recipe does not name them.
+
+    Raises:
+        SourceError: A column that the recipe names is not there, or a guess has no single answer.
+    """
     asked = {
         "path": recipe.path_column,
         "label": recipe.label_column,
@@ -219,9 +237,10 @@ def _choose_columns(file: LabelFile, recipe: Recipe, root: Path) -> tuple[dict[s
     if problems:
         raise SourceError(all_at_once(problems))
     notes: list[str] = []
-    for meaning, guess in (("path", _guess_path_column), ("label", _guess_label_column)):
+    guesses = {"path": _guess_path_column, "label": _guess_label_column}
+    for meaning in guessed:
         if meaning not in columns:
-            columns[meaning] = guess(file, set(columns.values()), root)
+            columns[meaning] = guesses[meaning](file, set(columns.values()), root)
             notes.append(f"Column {columns[meaning]!r} of {file.path.name} was taken as the {meaning} column.")
     return columns, tuple(notes)
 
@@ -235,14 +254,14 @@ def _guess_path_column(file: LabelFile, taken: set[str], root: Path) -> str:
 
 def _guess_label_column(file: LabelFile, taken: set[str], _root: Path) -> str:
     free = [name for name in file.head.columns if name not in taken]
-    named = [name for name in free if _plain(name) in LABEL_NAMES]
+    named = [name for name in free if plain_name(name) in LABEL_NAMES]
     candidates = named or [name for name in free if _could_be_label(file.head[name])]
     return _only_one(file, "label", candidates, free, LABEL_NAMES)
 
 
 def _only_one(file: LabelFile, meaning: str, candidates: list[str], free: list[str], usual: frozenset[str]) -> str:
     """Give the only candidate, or the only one with a usual name; else say what there is and which flag decides."""
-    preferred = [name for name in candidates if _plain(name) in usual]
+    preferred = [name for name in candidates if plain_name(name) in usual]
     for names in (candidates, preferred):
         if len(names) == 1:
             return names[0]
@@ -254,7 +273,13 @@ def _only_one(file: LabelFile, meaning: str, candidates: list[str], free: list[s
     raise SourceError(f"{file.path} must be a table with {what} {words}; got {got}. {remedy}")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Give a column's name in lower case with underscores, as names are compared.
+
+    Examples:
+        >>> plain_name(" Image Path")
+        'image_path'
+    """
     return re.sub(r"[\s\-]+", "_", name.strip().lower())
 
 
@@ -281,7 +306,16 @@ def _could_be_label(column: pl.Series) -> bool:
     return 2 <= values.n_unique() <= max(2, len(values) // 2)
 
 
-def _read_columns(file: LabelFile, columns: dict[str, str]) -> pl.DataFrame:
+def read_columns(file: LabelFile, columns: dict[str, str]) -> pl.DataFrame:
+    """Read columns as text.
+
+    Args:
+        file: The table.
+        columns: What each is to be called, and its name in the file.
+
+    Raises:
+        SourceError: A row cannot be read; it is named.
+    """
     chosen = [pl.col(name).cast(pl.String, strict=False).alias(meaning) for meaning, name in columns.items()]
     try:
         return file.rows.select(chosen).collect(engine="streaming")
@@ -289,7 +323,7 @@ def _read_columns(file: LabelFile, columns: dict[str, str]) -> pl.DataFrame:
         raise SourceError(_word_read_error(file.path, error)) from None
 
 
-def _clean_paths(frame: pl.DataFrame, root: Path, file: Path) -> tuple[pl.DataFrame, list[str]]:
+def clean_paths(frame: pl.DataFrame, root: Path, file: Path) -> tuple[pl.DataFrame, list[str]]:
     """Make paths relative to the root with forward slashes; rows without one are excluded."""
     notes: list[str] = []
     path = pl.col("path").str.strip_chars()
@@ -303,7 +337,7 @@ def _clean_paths(frame: pl.DataFrame, root: Path, file: Path) -> tuple[pl.DataFr
     if frame.select(empty.any()).item():
         detail = pl.format("{} row {} has no path", pl.lit(file.name), pl.int_range(2, pl.len() + 2))
         frame = frame.with_columns(excluded=pl.when(empty).then(pl.lit("missing")), detail=pl.when(empty).then(detail))
-    return frame, notes + normal_notes + _repeated_notes(frame, file) + _absent_notes(frame, root)
+    return frame, notes + normal_notes
 
 
 def _match_normal_form(frame: pl.DataFrame, root: Path) -> tuple[pl.DataFrame, list[str]]:
@@ -379,7 +413,7 @@ def _refuse_twins(frame: pl.DataFrame, values: pl.DataFrame, spaced: pl.DataFram
         raise SourceError(all_at_once(problems))
 
 
-def _clean_groups(frame: pl.DataFrame) -> pl.DataFrame:
+def clean_groups(frame: pl.DataFrame) -> pl.DataFrame:
     """Strip and normalise groups: 'S1 ' and 'S1' are one person, and must never stand on two sides."""
     if "group" not in frame.columns:
         return frame
@@ -387,7 +421,12 @@ def _clean_groups(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(group=pl.when(clean != "").then(clean))
 
 
-def _clean_splits(frame: pl.DataFrame, file: Path, column: str | None) -> tuple[pl.DataFrame, list[str]]:
+def clean_splits(frame: pl.DataFrame, file: Path, column: str | None) -> tuple[pl.DataFrame, list[str]]:
+    """Read the cells of ``split`` as train, validation or test.
+
+    Raises:
+        SourceError: A cell says something else, or none says anything.
+    """
     if column is None:
         return frame, []
     clean = pl.col("split").str.strip_chars().str.to_lowercase()

@@ -1,22 +1,23 @@
 """Where a sample's path begins: the user's folder, table or archive → ``SampleTable``.
 
-``read_source`` looks at what it was given and lets ``folders.py``, ``label_files.py`` or ``archives.py`` read it. No
-image is opened here, and nothing is written but the contents of an archive, below the folder given for them.
+``read_source`` looks at what it was given and lets ``folders.py`` or ``label_files.py`` read it; photos with points are
+read by ``keypoint_sources.py``. No image is opened here, and nothing is written but the contents of an archive, below
+the folder given for them (``places.py``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from headstart.data.archives import is_archive, unpack
 from headstart.data.folders import FolderListing, has_image_suffix, read_folder, some
-from headstart.data.keypoint_sources import looks_like_keypoints
+from headstart.data.groups import take_groups
+from headstart.data.keypoint_sources import looks_like_keypoints, read_keypoint_source
 from headstart.data.label_files import is_label_file, read_label_file
+from headstart.data.places import find_place
 from headstart.data.table import SPLITS, SampleTable
 from headstart.errors import SourceError, all_at_once, must_be
 from headstart.recipe import Recipe
@@ -49,9 +50,9 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
     """
     if recipe.task == "keypoints":
         return read_keypoint_source(recipe, unpack_dir=unpack_dir)
-    place, notes = _unpacked(_existing(recipe), recipe, unpack_dir)
+    place, notes = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
     table = _read_place(place, recipe)
-    frame, group_notes = _grouped(table.frame, recipe)
+    frame, group_notes = take_groups(table.frame, recipe)
     table = table.with_frame(frame, *notes, *group_notes, *_class_notes(table))
     _check_classes(table, place, min_classes)
     return table
@@ -70,22 +71,6 @@ def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:
     is_named = settings.get("annotations") or settings.get("points_key")
     is_seen = data is not None and not settings.get("label_column") and looks_like_keypoints(Path(str(data)))
     return {"task": "keypoints"} if is_named or is_seen else {}
-
-
-def _existing(recipe: Recipe) -> Path:
-    if recipe.data is None:
-        raise SourceError(must_be("data", _KINDS, None, "Name it: headstart train PHOTOS."))
-    place = Path(recipe.data).expanduser().absolute()
-    if not place.exists():
-        raise SourceError(must_be("data", _KINDS, recipe.data, f"No such file or folder: {place}."))
-    return place
-
-
-def _unpacked(place: Path, recipe: Recipe, unpack_dir: Path) -> tuple[Path, tuple[str, ...]]:
-    if place.is_dir() or not is_archive(place):
-        return place, ()
-    unpacked = unpack(place, unpack_dir, max_bytes=int(recipe.max_archive_gb * 1e9))
-    return unpacked.folder, unpacked.notes
 
 
 def _read_place(place: Path, recipe: Recipe) -> SampleTable:
@@ -137,37 +122,6 @@ def _refuse_table_settings(recipe: Recipe, label_files: list[Path]) -> None:
     ]
     if problems:
         raise SourceError(all_at_once(problems))
-
-
-def _grouped(frame: pl.DataFrame, recipe: Recipe) -> tuple[pl.DataFrame, list[str]]:
-    """Take groups from paths by the recipe's pattern; count those of either kind."""
-    notes: list[str] = []
-    if recipe.group_pattern is not None:
-        if recipe.group_column is not None:
-            remedy = "Give --group-column or --group-pattern."
-            raise SourceError(
-                must_be("--group-pattern", "left out beside --group-column", recipe.group_pattern, remedy)
-            )
-        frame = frame.with_columns(group=_first_capture(frame["path"], recipe.group_pattern))
-        if frame["group"].null_count() == frame.height:
-            remedy = f"Paths look like {some(frame['path'].head(3).to_list())}."
-            raise SourceError(must_be("--group-pattern", "found in the paths", recipe.group_pattern, remedy))
-    elif recipe.group_column is None:
-        return frame, notes
-    num_without = frame["group"].null_count()
-    if num_without:
-        noun = "sample has no group and" if num_without == 1 else "samples have no group; each"
-        notes.append(f"{num_without:,} {noun} is a group of its own.")
-    return frame, notes
-
-
-def _first_capture(paths: pl.Series, pattern: str) -> pl.Series:
-    try:
-        return paths.str.extract(pattern, 1)
-    except pl.exceptions.ComputeError:  # look-around and back-references: Python's expressions have them, Rust's do not
-        search = re.compile(pattern).search
-        found = (search(path) for path in paths)
-        return pl.Series("group", [match[1] if match else None for match in found], pl.String)
 
 
 def _class_notes(table: SampleTable) -> list[str]:

@@ -1,0 +1,188 @@
+"""Keypoint sources as a whole: file names, places, the task's guess, and counts that add up."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotated_photos import details, driver, photos, read, seventy, write
+from headstart.data.keypoint_sources import looks_like_keypoints
+from headstart.data.keypoints import points_of
+from headstart.errors import SourceError
+
+PTS = "version: 1\nn_points: 1\n{\n1 2\n}\n"
+
+
+# --- file names
+
+
+def test_named_groups_of_the_file_name_are_columns_and_the_person_is_the_group(tmp_path: Path) -> None:
+    photos(tmp_path, "a_x/S1_n_1.jpg", "a_x/S2_m_2.jpg", "odd.jpg")
+    text = "path,x1,y1,x2,y2\na_x/S1_n_1.jpg,1,2,3,4\na_x/S2_m_2.jpg,1,2,3,4\nodd.jpg,1,2,3,5\n"
+    table = read(write(tmp_path / "p.csv", text), name_pattern=r"^(?P<person>S\d)_(?P<mask>[nm])_")
+    assert table.frame["mask"].to_list() == ["n", "m", None]
+    assert table.frame["group"].to_list() == ["S1", "S2", None]
+    assert any("1 file names do not have that form" in note for note in table.notes)
+
+
+def test_a_named_group_column_or_pattern_goes_before_the_person(tmp_path: Path) -> None:
+    photos(tmp_path, "S1_1.jpg")
+    csv = write(tmp_path / "p.csv", "path,x1,y1,x2,y2,where\nS1_1.jpg,1,2,3,4,lab\n")
+    assert read(csv, name_pattern=r"(?P<person>S\d)", group_column="where").frame["group"].to_list() == ["lab"]
+    assert read(csv, name_pattern=r"(?P<person>S\d)", group_pattern=r"_(\d)").frame["group"].to_list() == ["1"]
+    assert read(csv, name_pattern=r"(?P<look>S\d)", group_column="look").frame["group"].to_list() == ["S1"]
+
+
+def test_a_name_pattern_that_fits_no_name_is_an_error(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg")
+    with pytest.raises(SourceError, match=r"--name-pattern must be found in the file names.*look like '1.jpg'"):
+        read(write(tmp_path / "p.csv", "path,x1,y1,x2,y2\n1.jpg,1,2,3,4\n"), name_pattern="(?P<person>S)_")
+
+
+def test_driver_names_are_left_alone_in_other_layouts(tmp_path: Path) -> None:
+    photos(tmp_path, "R_202_40_M_01_M0_G0_C0_01.jpg")
+    table = read(write(tmp_path / "p.csv", "path,x1,y1,x2,y2\nR_202_40_M_01_M0_G0_C0_01.jpg,1,2,3,4\n"))
+    assert "person" not in table.frame.columns
+
+
+# --- places
+
+
+def test_an_archive_of_photos_and_points_is_unpacked_and_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("images/가.jpg", b"x")
+        archive.writestr("labels/가.json", json.dumps({"points": [[1, 2], [3, 4]]}))
+    assert read(tmp_path / "all.zip").kept["path"].to_list() == ["images/가.jpg"]
+
+
+def test_a_loop_of_links_is_left(tmp_path: Path) -> None:
+    photos(tmp_path / "all", "a/1.jpg")
+    write(tmp_path / "all" / "a" / "1.json", {"points": [[1, 2], [3, 4]]})
+    (tmp_path / "all" / "a" / "up").symlink_to(tmp_path / "all")
+    table = read(tmp_path / "all")
+    assert table.kept.height == 1
+    assert any("'a/up'" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "got none. Name them: --annotations"),
+        ({"1.jpg": ""}, "got none. Name them: --annotations"),
+        ({"1.jpg": "", "who.csv": "path,who\n1.jpg,A\n"}, "tables without points: 'who.csv'"),
+        ({"1.jpg": "", "1.json": "{}", "1.pts": "{}"}, "one form of annotations; got"),
+        ({"1.jpg": "", **{f"{n}.json": "{" for n in range(3)}}, "got 0.json is broken JSON at line 1, column 2"),
+        ({"1.jpg": "", "1.json": "[]"}, "annotations with a list of points; got none in 1 looked at"),
+        ({"1.jpg": "", "1.json": "[" * 100_000}, "is nested too deeply"),
+        ({"1.jpg": "", "1.json": '{"a":' * 5000 + "1" + "}" * 5000}, "too deeply|got none"),
+        ({"1.jpg": "", "1.json": "1" * 5000}, "cannot be read: Exceeds the limit"),
+        ({"1.jpg": "", "1.json": "[[[[1, 2]]]]"}, "got none"),
+        ({"1.json": '{"points": [[1, 2], [3, 4]]}'}, "a folder of photos; got 'no image'"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_says_why(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    (tmp_path / "all").mkdir()
+    for name, text in files.items():
+        write(tmp_path / "all" / name, text)
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path / "all")
+
+
+def test_a_json_that_is_a_list_of_points_is_read(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg", "2.jpg")
+    for number in (1, 2):
+        write(tmp_path / f"{number}.json", [[number, 2], [3, 4], [5, 6]])
+    assert points_of(read(tmp_path).kept)[:, 0, 0].tolist() == [1, 2]
+
+
+def test_a_json_that_may_not_be_read_is_excluded(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg", "2.jpg")
+    write(tmp_path / "1.json", {"points": [[1, 2], [3, 4]]})
+    (tmp_path / "2.json").symlink_to(tmp_path / "nowhere.json")
+    assert details(read(tmp_path)) == {"2.jpg": "bad annotation: 2.json cannot be read: No such file or directory"}
+
+
+def test_a_label_column_says_nothing_of_keypoints(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="--label-column must be left out for keypoints; got 'mask'"):
+        read(tmp_path, label_column="mask")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_found_is_kept_and_excluded_whatever_is_wrong(tmp_path: Path, seed: int) -> None:
+    """Every photo and every annotation is in the table, whichever of them are broken, doubled or missing."""
+    draw = np.random.default_rng(seed)
+    kinds = draw.integers(0, 6, 40)
+    num_annotations = 0
+    for number, kind in enumerate([0, 0, 0, *kinds]):
+        if kind != 1:
+            photos(tmp_path / "images", f"{number}.jpg")
+        points: list[object] = seventy()[: 138 if kind == 2 else 140]
+        text = "{" if kind == 3 else driver(f"{number}.jpg", [None, *points[1:]] if kind == 4 else points)
+        if kind != 5:
+            write(tmp_path / "labels" / f"{number}.json", text)
+            num_annotations += 1
+    table = read(tmp_path / "images", annotations=tmp_path / "labels")
+    assert table.frame.height == num_annotations + (kinds == 5).sum()
+    assert table.kept.height == 3 + (kinds == 0).sum()
+    expected = {"missing": (kinds == 1).sum(), "bad annotation": np.isin(kinds, (2, 3, 4)).sum()}
+    assert table.excluded_counts == {k: v for k, v in {**expected, "no annotation": (kinds == 5).sum()}.items() if v}
+
+
+# --- guessing the task
+
+
+@pytest.mark.parametrize(
+    ("files", "answer"),
+    [
+        ({"p.csv": "path,x1,y1,x2,y2,x3,y3\n1.jpg,1,2,3,4,5,6\n"}, True),
+        ({"p.csv": "path,nose_x,nose_y\n1.jpg,1,2\n"}, True),
+        ({"p.csv": "path,x1,y1,x2,y2,class\n1.jpg,1,2,3,4,cat\n"}, False),
+        ({"p.csv": "path,label\n1.jpg,cat\n"}, False),
+        ({"p.csv": "path,label,0,1,2,3\n1.jpg,cat,1,2,3,4\n"}, False),
+        ({"p.csv": ""}, False),
+        ({"a/1.jpg": "", "a/1.pts": PTS}, True),
+        ({"a/1.jpg": "", "a/2.pts": PTS}, False),
+        ({"a/1.jpg": "", "a/1.json": json.dumps(driver("1.jpg", seventy()))}, True),
+        ({"a/1.jpg": "", "a/1.json": '{"label": "cat"}'}, False),
+        ({"cat/1.jpg": "", "dog/2.jpg": ""}, False),
+        ({}, False),
+    ],
+)
+def test_keypoints_are_recognised_by_a_look(tmp_path: Path, files: dict[str, str], answer: bool) -> None:
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    assert looks_like_keypoints(tmp_path) is answer
+
+
+# --- real data
+
+
+@pytest.mark.real_data
+def test_the_udacity_faces_are_read_as_they_stand(real_data: Path) -> None:
+    folder = real_data / "face_keypoints_udacity"
+    table = read(folder / "training_frames_keypoints.csv", image_root=folder / "training")
+    assert (table.frame.height, table.kept.height) == (3462, 3462)
+    assert points_of(table.kept).shape == (3462, 68, 2)
+    assert points_of(table.kept)[0, :2].tolist() == [[45, 98], [47, 106]]
+    beside = read(folder / "training", annotations=folder / "training_frames_keypoints.csv")
+    assert beside.frame.equals(table.frame)
+
+
+@pytest.mark.real_data
+def test_real_label_data_is_not_taken_for_keypoints(real_data: Path) -> None:
+    names = ("scenes_intel100", "ck48_emotion_by_subject", "bccd_boxes", "bccd_boxes/annotations.csv")
+    assert not any(looks_like_keypoints(real_data / name) for name in names)
+    assert looks_like_keypoints(real_data / "face_keypoints_udacity")
+
+
+def test_a_photo_whose_name_is_no_text_is_in_the_table(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg")
+    write(tmp_path / "1.json", {"points": [[1, 2], [3, 4]]})
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    assert read(tmp_path).excluded_counts == {"no annotation": 1}
