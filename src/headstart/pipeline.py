@@ -111,9 +111,11 @@ def check(
     found = prepare(table, recipe, image_size=recipe.image_size or (224, 224))
     if folder:
         from headstart.reporting.check_page import write_check_page
+        from headstart.reporting.keypoint_results import find_sheet
 
         found.table.save(folder / "check.parquet")
-        write_check_page(found.account, found.table, found.store, folder / "check.html")
+        sheet = find_sheet(found.table, found.store, found.keypoints) if found.keypoints else None
+        write_check_page(found.account, found.table, found.store, folder / "check.html", keypoints=sheet)
         say(f"page: {folder / 'check.html'}")
     return found.account
 
@@ -198,6 +200,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
             say(line)
         save_split(table, run.path / "split.parquet")
         lines, account = describe(report), describe_account(found.account, with_splits=False)
+        account += found.keypoints.lines if found.keypoints else ()
         leaks = [line for line in lines if line.startswith("Leak ")]
         run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
         table.save(table_file)

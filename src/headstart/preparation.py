@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headstart.data.account import Account, account, describe
 from headstart.data.duplicates import find_duplicates
+from headstart.data.keypoint_check import KeypointCheck, check_keypoints
 from headstart.data.store import PixelStore, fill_store, plan_store
 from headstart.data.table import SampleTable
 from headstart.errors import SourceError, must_be
@@ -16,11 +17,12 @@ from headstart.recipe import Recipe
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A table after the pass over the files, the pixels, and the account of both."""
+    """A table after the pass over the files, the pixels, the account of both, and what the points are like."""
 
     table: SampleTable
     store: PixelStore
     account: Account
+    keypoints: KeypointCheck | None = None
 
 
 def prepare(
@@ -47,7 +49,12 @@ def prepare(
     found = account(table)
     for line in describe(found, with_splits=with_splits):
         say(line)
-    return PreparedData(table, store, found)
+    if table.keypoints is None:
+        return PreparedData(table, store, found)
+    table, checked = check_keypoints(table, table.keypoints, recipe)
+    for line in checked.lines:
+        say(line)
+    return PreparedData(table, store, found, checked)
 
 
 def reopen(table: SampleTable, recipe: Recipe, *, image_size: tuple[int, int]) -> PreparedData:
