@@ -72,7 +72,7 @@ class _Features(nn.Module):
         )
 
 
-class _Answers(nn.Module):
+class Answers(nn.Module):
     """The whole network and what its outputs mean: logits, or coordinates."""
 
     def __init__(self, network: Network) -> None:
@@ -80,6 +80,7 @@ class _Answers(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Give what is of use for pixels (n, H, W, 3)."""
         return self.network.answers(pixels)
 
 
@@ -115,7 +116,7 @@ def iterate_outputs(
     forward: Callable[[Tensor], Tensor] | None = None
     start, step_seconds = time.perf_counter(), 0.0
     network.eval()
-    part = (_Features(network) if what == "features" else _Answers(network)).eval()
+    part = (_Features(network) if what == "features" else Answers(network)).eval()
     for batch in loader:
         step_start = time.perf_counter()
         with torch.inference_mode():  # not around the loop: the caller would inherit it between two batches
