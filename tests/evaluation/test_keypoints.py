@@ -171,7 +171,7 @@ def test_samples_that_cannot_be_scored_are_left_out_and_counted():
     given = answers(shifted(np.full(60, 2.0)), visible=visible)
     np.asarray(given.normaliser)[[3, 4]] = (np.nan, 0.0)
     result = scored(given)
-    left_out = "3 samples are left out of the scores: 1 without a visible point, 2 for which what errors are divided by"
+    left_out = "3 samples are left out of the scores: 1 without a visible point, 2 without a length to divide errors by"
     assert (result.num_samples, result.num_units) == (57, 57)
     assert result.notes[0].startswith(left_out)
     assert np.flatnonzero(np.isnan(result.sample_errors)).tolist() == [3, 4, 7]

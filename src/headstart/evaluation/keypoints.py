@@ -266,7 +266,7 @@ def _notes(errors: PointErrors, names: Sequence[str], num_units: int) -> tuple[s
     num_undefined = int((errors.has_visible & ~errors.has_normaliser).sum())
     if num_hidden or num_undefined:
         reasons = [f"{num_hidden:,} without a visible point"] if num_hidden else []
-        reasons += [f"{num_undefined:,} for which what errors are divided by is not known"] if num_undefined else []
+        reasons += [f"{num_undefined:,} without a length to divide errors by"] if num_undefined else []
         total = num_hidden + num_undefined
         are = "sample is" if total == 1 else "samples are"
         notes.append(f"{total:,} {are} left out of the scores: {', '.join(reasons)}.")

@@ -13,6 +13,7 @@ from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import listed
 from headstart.reporting.concerns import Concern
 from headstart.reporting.image_sets import ReadsPixels, find_sets, show_sets
+from headstart.reporting.keypoint_sheet import KeypointSheet
 from headstart.reporting.pages import write_page
 
 MAX_NAMES: Final = 50
@@ -38,7 +39,9 @@ class Exclusion:
     files: tuple[tuple[str, str], ...]
 
 
-def write_check_page(account: Account, table: SampleTable, store: ReadsPixels, path: Path) -> None:
+def write_check_page(
+    account: Account, table: SampleTable, store: ReadsPixels, path: Path, *, keypoints: KeypointSheet | None = None
+) -> None:
     """Write the account of the data as one HTML file that needs nothing else.
 
     Args:
@@ -46,6 +49,7 @@ def write_check_page(account: Account, table: SampleTable, store: ReadsPixels, p
         table: The samples, after the duplicate search; splits as given, before any are assigned.
         store: Where thumbnails come from: the user's files are not opened again.
         path: Where to write; replaced in one step.
+        keypoints: What to show of a table of keypoints (``keypoint_sheet.keypoint_sheet``); None for one of labels.
     """
     kept = table.kept
     conflicting = find_sets(kept, "copy_set", differing="label")
@@ -55,10 +59,11 @@ def write_check_page(account: Account, table: SampleTable, store: ReadsPixels, p
         "account": account,
         "table": table,
         "lines": [*table.notes, *describe(account)],
-        "concerns": concerns_of_data(account),
+        "concerns": concerns_of_data(account) + (_about_keypoints(keypoints) if keypoints else []),
         "exclusions": list_exclusions(account),
         "classes": count_classes(table),
         "sizes": count_sizes(kept),
+        "keypoints": keypoints,
         "conflicting": (conflicting.count, show_sets(conflicting, table, store, first_of="label")),
         "across": (across.count, show_sets(across, table, store, first_of="split")),
         "near": (near.count, show_sets(near, table, store)),
@@ -129,6 +134,16 @@ def count_sizes(kept: pl.DataFrame, *, limit: int = 6) -> list[dict[str, Any]]:
         rest = counts[limit:]
         rows.append({"height": None, "width": None, "count": rest["count"].sum(), "num_sizes": rest.height})
     return [row | {"share": row["count"] / kept.height} for row in rows]
+
+
+def _about_keypoints(keypoints: KeypointSheet) -> list[Concern]:
+    found: list[Concern] = []
+    if keypoints.num_findings:
+        faces = "1 image has" if keypoints.num_findings == 1 else f"{keypoints.num_findings:,} images have"
+        found.append(Concern("Points to look at", f"{faces} points that look wrong: see below."))
+    if not keypoints.is_mirrored:
+        found.append(Concern("Left and right", keypoints.note))
+    return found
 
 
 def _about_classes(account: Account) -> list[Concern]:

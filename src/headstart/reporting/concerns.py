@@ -160,8 +160,8 @@ def _about_strangers(found: SeenAgainstUnseen | None) -> list[Concern]:
         return [Concern("Only known groups", f"{text}it does on new ones. --resplit puts each group on one side.")]
     if found.gap is None or found.gap.low <= 0:
         return []
-    text = f"NME is {score_value(found.unseen, 'nme')} on groups that training has not seen, "
-    text += f"{score_value(found.seen, 'nme')} on those it has. Expect the first in use."  # type: ignore[arg-type]
+    seen, unseen = (score_value(score, "nme") for score in (found.seen, found.unseen) if score)
+    text = f"NME is {seen} on groups that training has seen and {unseen} on new ones: expect {unseen} in use."
     return [Concern("Worse on new groups", text)]
 
 

@@ -29,7 +29,7 @@ class ReadsPixels(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One sample of a set: its picture, the name of its class, its split (empty where not given) and its path."""
+    """One sample of a set: its picture, its class and split (empty where there is none), and its path."""
 
     picture: Thumbnail
     class_name: str
@@ -108,5 +108,6 @@ def _members(rows: pl.DataFrame, table: SampleTable, store: ReadsPixels) -> tupl
     members: list[Member] = []
     for row in rows.iter_rows(named=True):
         picture = thumbnail(np.asarray(store.read(row["record"])))
-        members.append(Member(picture, table.class_names[row["label"]], row.get("split") or "", row["path"]))
+        class_name = "" if row["label"] is None else table.class_names[row["label"]]  # keypoints have no classes
+        members.append(Member(picture, class_name, row.get("split") or "", row["path"]))
     return tuple(members)

@@ -32,8 +32,12 @@ from headstart.reporting.svg import (
 MAX_CONFUSION_CLASSES: Final = 30
 """More classes than this make cells too small to read; pages list the most confused pairs instead."""
 
-_WIDTH, _HEIGHT = 340.0, 220.0  # of a chart, in its own pixels: a third of a page, a phone
-_PLOT_TOP = 34.0  # below title and legend
+CHART_WIDTH, CHART_HEIGHT = 340.0, 220.0
+"""Of a chart, in its own pixels: a third of a page, a phone."""
+
+PLOT_TOP = 34.0
+"""Where lines begin, below title and legend."""
+
 _MAX_LABEL = 130.0  # width given to class names in the confusion matrix
 
 
@@ -77,18 +81,20 @@ def line_chart(
     ticks = nice_ticks(min(values), max(values))
     labels = tick_labels(ticks, as_percent=as_percent)
     left = max(text_width(label) for label in labels) + 8
-    across = Scale(min(x), max(*x, min(x) + 1), left + 8, _WIDTH - 12)
-    down = Scale(ticks[0], ticks[-1], _HEIGHT - 38, _PLOT_TOP)
-    shapes = [text(title, (0, 13), "plot-title"), *_legend([one for one, _ in drawn])]
-    shapes += _grid(ticks, labels, down, left=left)
+    across = Scale(min(x), max(*x, min(x) + 1), left + 8, CHART_WIDTH - 12)
+    down = Scale(ticks[0], ticks[-1], CHART_HEIGHT - 38, PLOT_TOP)
+    shapes = [text(title, (0, 13), "plot-title"), *legend([one for one, _ in drawn])]
+    shapes += grid_lines(ticks, labels, down, left=left)
     shapes += _epochs_below(x, across)
     for one, points in drawn:
-        shapes += _curve([(across.at(at), down.at(value)) for at, value in points], one.style)
+        shapes += curve([(across.at(at), down.at(value)) for at, value in points], one.style)
     value = None if best is None else series[-1].values[best]
     if best is not None and value is not None:
         shapes.append(circle((across.at(x[best]), down.at(value)), 4.5, "best"))
-        shapes.append(text(f"best {_worded(value, as_percent=as_percent)}", (_WIDTH, 13), "best-label", anchor="end"))
-    return picture((_WIDTH, _HEIGHT), shapes, alt=_describe_lines(title, drawn, as_percent=as_percent))
+        shapes.append(
+            text(f"best {_worded(value, as_percent=as_percent)}", (CHART_WIDTH, 13), "best-label", anchor="end")
+        )
+    return picture((CHART_WIDTH, CHART_HEIGHT), shapes, alt=_describe_lines(title, drawn, as_percent=as_percent))
 
 
 def confusion_chart(confusion: NDArray[np.integer], class_names: Sequence[str]) -> Markup:
@@ -136,18 +142,18 @@ def reliability_chart(bins: pl.DataFrame, bins_unscaled: pl.DataFrame | None = N
     """
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
     labels = tick_labels(ticks, as_percent=True)
-    across, down = Scale(0, 1, 48, _WIDTH - 18), Scale(0, 1, _WIDTH - 52, _PLOT_TOP)
+    across, down = Scale(0, 1, 48, CHART_WIDTH - 18), Scale(0, 1, CHART_WIDTH - 52, PLOT_TOP)
     shapes = [text("Share that is right", (0, 13), "plot-title")]
-    shapes += _grid(ticks, labels, down, left=38)
+    shapes += grid_lines(ticks, labels, down, left=38)
     below = zip(ticks, labels, strict=True)
-    shapes += [text(label, (across.at(tick), _WIDTH - 32), anchor="middle") for tick, label in below]
-    shapes.append(text("how sure the model is", (_WIDTH, _WIDTH - 14), anchor="end"))
+    shapes += [text(label, (across.at(tick), CHART_WIDTH - 32), anchor="middle") for tick, label in below]
+    shapes.append(text("how sure the model is", (CHART_WIDTH, CHART_WIDTH - 14), anchor="end"))
     shapes.append(line((across.at(0), down.at(0)), (across.at(1), down.at(1)), "diagonal"))
     if bins_unscaled is not None:
-        shapes += _legend([Series("before", [], "quiet"), Series("after scaling", [])])
+        shapes += legend([Series("before", [], "quiet"), Series("after scaling", [])])
         shapes += _bin_curve(bins_unscaled, across, down, style="quiet")
     shapes += _bin_curve(bins, across, down, style="main")
-    return picture((_WIDTH, _WIDTH - 8), shapes, alt=_describe_bins(bins))
+    return picture((CHART_WIDTH, CHART_WIDTH - 8), shapes, alt=_describe_bins(bins))
 
 
 def _points(x: Sequence[float], series: Series) -> list[Point]:
@@ -155,27 +161,28 @@ def _points(x: Sequence[float], series: Series) -> list[Point]:
     return [(at, float(value)) for at, value in pairs if value is not None and math.isfinite(value)]
 
 
-def _grid(ticks: Sequence[float], labels: Sequence[str], down: Scale, *, left: float) -> list[Markup]:
+def grid_lines(ticks: Sequence[float], labels: Sequence[str], down: Scale, *, left: float) -> list[Markup]:
+    """Draw a line across the chart at each tick, its label at the left."""
     shapes: list[Markup] = []
     for tick, label in zip(ticks, labels, strict=True):
         y = down.at(tick)
-        shapes.append(line((left, y), (_WIDTH, y), "grid"))
+        shapes.append(line((left, y), (CHART_WIDTH, y), "grid"))
         shapes.append(text(label, (left - 6, y + 4), anchor="end"))
     return shapes
 
 
 def _epochs_below(x: Sequence[float], across: Scale) -> list[Markup]:
     ticks = [tick for tick in nice_ticks(min(x), max(x), target=5, whole=True) if min(x) <= tick <= max(x)]
-    shapes = [text(f"{tick:g}", (across.at(tick), _HEIGHT - 20), anchor="middle") for tick in ticks]
-    return [*shapes, text("epoch", (_WIDTH, _HEIGHT - 3), anchor="end")]
+    shapes = [text(f"{tick:g}", (across.at(tick), CHART_HEIGHT - 20), anchor="middle") for tick in ticks]
+    return [*shapes, text("epoch", (CHART_WIDTH, CHART_HEIGHT - 3), anchor="end")]
 
 
-def _legend(series: Sequence[Series]) -> list[Markup]:
+def legend(series: Sequence[Series]) -> list[Markup]:
     """Name the lines at the top right, where there is more than one."""
     if len(series) < 2:
         return []
     shapes: list[Markup] = []
-    right = _WIDTH
+    right = CHART_WIDTH
     for one in reversed(series):
         shapes.append(text(one.name, (right, 13), anchor="end"))
         right = round(right - text_width(one.name) - 6, 1)
@@ -184,7 +191,7 @@ def _legend(series: Sequence[Series]) -> list[Markup]:
     return shapes
 
 
-def _curve(places: list[Point], style: str) -> list[Markup]:
+def curve(places: list[Point], style: str) -> list[Markup]:
     """Draw a line, with dots where they are few enough to tell apart."""
     shapes = [polyline(places, f"line {style}")] if len(places) > 1 else []
     return shapes + [circle(place, 2.6, f"dot {style}") for place in places if len(places) <= 12]
