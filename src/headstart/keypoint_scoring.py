@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.data.keypoint_samples import KeypointSamples
-from headstart.data.keypoints import KeypointLayout, Points
+from headstart.data.keypoints import KeypointLayout, Points, point_columns
 from headstart.data.table import SampleTable
 from headstart.evaluation.keypoint_metrics import KeypointAnswers
 from headstart.evaluation.keypoints import KeypointEvaluation, evaluate_keypoints
@@ -117,17 +117,6 @@ def layout_of(table: SampleTable) -> KeypointLayout:
     if table.keypoints is None:
         raise TypeError("the table holds labels, not keypoints")
     return table.keypoints
-
-
-def point_columns(points: Points) -> list[pl.Series]:
-    """Give points (n, K, 2) as the columns x1, y1, …, xK, yK.
-
-    Examples:
-        >>> [column.name for column in point_columns(np.zeros((1, 2, 2)))]
-        ['x1', 'y1', 'x2', 'y2']
-    """
-    numbers = range(points.shape[1])
-    return [pl.Series(f"{axis}{k + 1}", points[:, k, place]) for k in numbers for place, axis in enumerate("xy")]
 
 
 def save_keypoint_predictions(scoring: KeypointScoring, path: Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.deploy.point_drawing import draw_points
 from headstart.errors import HeadstartError
-from headstart.reporting.keypoint_drawing import FACE_SIDE, PREDICTED_COLOUR, TRUE_COLOUR, draw_points, draw_points_svg
+from headstart.reporting.keypoint_drawing import FACE_SIDE, PREDICTED_COLOUR, TRUE_COLOUR, draw_points_svg
 
 GREY = np.full((300, 400, 3), 128, np.uint8)
 YELLOW = (240, 228, 66)

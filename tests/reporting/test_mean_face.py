@@ -7,43 +7,14 @@ import pytest
 from headstart.data.keypoints import KeypointLayout
 from headstart.evaluation.keypoints import cumulative_curve
 from headstart.reporting.keypoint_plots import cumulative_chart, share_within
-from headstart.reporting.mean_face import error_face, mean_shape, pair_face
+from headstart.reporting.mean_face import error_face, pair_face
 
 FACE = np.array([[0.0, 0.0], [4.0, 0.0], [2.0, 2.0], [1.0, 4.0], [3.0, 4.0]])
-
-
-def many_faces(num_samples: int = 200, *, seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    scales, moves = random.uniform(5, 50, size=(num_samples, 1, 1)), random.uniform(0, 500, size=(num_samples, 1, 2))
-    return FACE * scales + moves + random.normal(scale=0.02, size=(num_samples, 5, 2)) * scales
 
 
 def errors(names: list[str]) -> pl.DataFrame:
     nme = [1.0 + number for number in range(len(names))]
     return pl.DataFrame({"number": range(len(names)), "name": names, "nme": nme, "visible": 1.0})
-
-
-def test_the_mean_shape_is_the_shape_whatever_its_place_and_size():
-    found = mean_shape(many_faces(), np.ones((200, 5), bool))
-    assert found == pytest.approx((FACE - [2, 2]) / 4, abs=0.01)
-
-
-def test_hidden_points_do_not_pull_the_mean_shape():
-    faces, visible = many_faces(), np.random.default_rng(1).random((200, 5)) < 0.7
-    faces[~visible] = np.nan
-    assert mean_shape(faces, visible) == pytest.approx((FACE - [2, 2]) / 4, abs=0.02)
-
-
-def test_a_point_never_seen_has_no_place():
-    visible = np.ones((200, 5), bool)
-    visible[:, 3] = False
-    found = mean_shape(many_faces(), visible)
-    assert np.isnan(found).all(axis=1).tolist() == [False, False, False, True, False]
-
-
-def test_faces_without_points_have_no_mean():
-    assert np.isnan(mean_shape(many_faces(3), np.zeros((3, 5), bool))).all()
-    assert np.isfinite(mean_shape(np.ones((3, 5, 2)), np.ones((3, 5), bool))).all()
 
 
 def test_errors_are_drawn_with_their_names():

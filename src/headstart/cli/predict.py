@@ -1,4 +1,4 @@
-"""``headstart predict``: label photos."""
+"""``headstart predict``: label photos, or find points in them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ def predict(
     out: Annotated[Path, Parameter(help="the CSV to write")],
     top_k: Annotated[int, Parameter(help="labels per photo")] = 1,
     label_map: Annotated[Path | None, Parameter(help="CSV of label and text to show, e.g. in Korean")] = None,
+    draw: Annotated[Path | None, Parameter(help="keypoints: folder for the photos with their points drawn")] = None,
+    boxes: Annotated[
+        Path | None, Parameter(help="keypoints: table of path, left, top, right, bottom: the face in each photo")
+    ] = None,
     batch_size: Annotated[int, Parameter(help="photos a forward pass")] = 32,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or mps")] = "auto",
 ) -> int:
-    """Label photos with a trained model.
+    """Label photos, or find points in them, with a trained model.
 
-    A photo that cannot be read gets a row with the error instead of a label, and the exit code is 1.
+    A photo that cannot be read gets a row with the error instead of an answer, and the exit code is 1.
     """
     from headstart.deploy.inputs import gather_inputs
     from headstart.progress import say
@@ -31,9 +35,28 @@ def predict(
         raise RunError(must_be("--out", "a file to write", str(out), f"Name one in it: {out / 'predictions.csv'}"))
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
-    from headstart.deploy.predictor import load, write_predictions
+    from headstart.deploy.predictor import Predictor, load, write_predictions
 
     predictor = load(run, device=device)
-    summary = write_predictions(predictor, paths, out, top_k=top_k, label_map=label_map, batch_size=batch_size)
-    say(f"{summary.num_predicted:,} photos labelled, {summary.num_errors:,} could not be read: {out}")
+    if isinstance(predictor, Predictor):
+        _refuse({"--draw": draw, "--boxes": boxes}, "a model of keypoints", "classes")
+        summary = write_predictions(predictor, paths, out, top_k=top_k, label_map=label_map, batch_size=batch_size)
+        done = "labelled"
+    else:
+        from headstart.deploy.point_file import read_boxes, write_points
+
+        _refuse({"--top-k": top_k if top_k != 1 else None, "--label-map": label_map}, "a classifier", "keypoints")
+        faces = None if boxes is None else read_boxes(boxes, paths)
+        if faces is None and predictor.is_cropped:
+            say("Careful: this model was trained on faces cut out of their photos; give --boxes, or photos of faces.")
+        summary = write_points(predictor, paths, out, boxes=faces, draw=draw, batch_size=batch_size)
+        done = "done"
+    say(f"{summary.num_predicted:,} photos {done}, {summary.num_errors:,} could not be read: {out}")
     return 1 if summary.num_errors else 0
+
+
+def _refuse(flags: dict[str, object], kind: str, got: str) -> None:
+    """Refuse flags that say something to another kind of model only."""
+    for flag, value in flags.items():
+        if value is not None:
+            raise RunError(must_be(flag, f"given to {kind} only", f"a model of {got}", f"Leave {flag} out."))

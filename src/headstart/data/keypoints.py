@@ -114,6 +114,17 @@ def keypoint_columns(points: ArrayLike, visible: ArrayLike | None = None) -> lis
     ]
 
 
+def point_columns(points: Points) -> list[pl.Series]:
+    """Give points (n, K, 2) as the columns x1, y1, …, xK, yK.
+
+    Examples:
+        >>> [column.name for column in point_columns(np.zeros((1, 2, 2)))]
+        ['x1', 'y1', 'x2', 'y2']
+    """
+    numbers = range(points.shape[1])
+    return [pl.Series(f"{axis}{k + 1}", points[:, k, place]) for k in numbers for place, axis in enumerate("xy")]
+
+
 def points_of(frame: pl.DataFrame) -> Points:
     """Give the points of rows that all have some, in pixels of the original, shape (n, num_keypoints, 2)."""
     flat = frame["keypoints"].to_numpy()

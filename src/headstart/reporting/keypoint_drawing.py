@@ -1,4 +1,4 @@
-"""Points drawn over a picture: as SVG over a thumbnail for the pages, as pixels for ``predict --draw``.
+"""Points drawn over a thumbnail as SVG, for the pages; ``deploy/point_drawing.py`` draws them into pixels.
 
 Colours are two of Okabe and Ito's, told apart by every kind of colour vision and by shape too: the truth is a ring,
 what is predicted a dot, so that a dot inside its ring is a hit. A dark edge keeps both legible on any picture.
@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
-from headstart.errors import HeadstartError, must_be
+from headstart.deploy.point_drawing import checked_points, mark_radius
 from headstart.reporting.svg import element
 from headstart.reporting.thumbnails import thumbnail
 
@@ -27,7 +27,6 @@ PREDICTED_COLOUR: Final = "#f0e442"
 """Yellow: what is predicted."""
 
 _EDGE: Final = "#10131a"
-_SIZES: Final = (0.0065, 0.012)  # least and greatest radius of a mark, as shares of the picture's longer side
 _MAX_OUTSIDE: Final = 0.5  # points outside the picture are shown up to this share of its side away
 
 
@@ -77,13 +76,13 @@ def draw_points_svg(
         >>> face.startswith('<svg viewBox="0 0 120 90"'), face.count("<path")
         (True, 2)
     """
-    places, shown, answers = _checked(points, visible, predicted)
+    places, shown, answers = checked_points(points, visible, predicted)
     every = places[shown] if answers is None else np.concatenate([places[shown], answers[shown]])
     frame = _frame(image.shape, every, margin)
     small = thumbnail(frame.cut(image), longest_side=longest_side)
     scale = np.array([small.width / frame.width, small.height / frame.height])
     places = (places - (frame.left, frame.top)) * scale
-    radius = _radius(places[shown], max(small.width, small.height))
+    radius = mark_radius(places[shown], max(small.width, small.height))
     if answers is None:
         marks = [*_rings(places[~shown], radius, TRUE_COLOUR), *_dots(places[shown], radius, TRUE_COLOUR)]
         every = places[np.isfinite(places).all(axis=1)]
@@ -114,63 +113,6 @@ def draw_mark(kind: Literal["dot", "ring"], colour: str) -> Markup:
     return element("svg", {"viewBox": "0 0 18 18", "class": "mark", "aria-hidden": "true"}, Markup("").join(marks))
 
 
-def draw_points(
-    image: NDArray[np.uint8],
-    points: ArrayLike,
-    *,
-    visible: ArrayLike | None = None,
-    colour: tuple[int, int, int] = (240, 228, 66),
-) -> NDArray[np.uint8]:
-    """Draw points into a copy of a picture: smooth dots with a dark edge, sized for the picture and their distance.
-
-    Args:
-        image: uint8, shape (height, width, 3) RGB.
-        points: (x, y) in pixels of this image, shape (num_keypoints, 2); pixel (0, 0) covers [0, 1) × [0, 1).
-        visible: Points that are not are drawn hollow; all are visible unless told.
-        colour: RGB, 0 to 255.
-
-    Returns:
-        The drawn picture, of the same shape.
-
-    Raises:
-        HeadstartError: Shapes do not fit.
-
-    Examples:
-        >>> drawn = draw_points(np.zeros((100, 100, 3), np.uint8), [[50.5, 20.5]])
-        >>> drawn[20, 50].tolist(), drawn[60, 50].tolist()
-        ([240, 228, 66], [0, 0, 0])
-    """
-    import cv2
-
-    places, shown, _ = _checked(points, visible, None)
-    height, width = image.shape[:2]
-    radius = max(1.2, _radius(places[shown], max(height, width)))
-    drawn = np.ascontiguousarray(image).copy()
-    for place, is_shown in zip(places, shown, strict=True):
-        if not np.isfinite(place).all() or np.abs(place).max() > 4 * max(height, width):
-            continue
-        x, y = (round((side - 0.5) * 16) for side in place.tolist())  # OpenCV counts from the middle of a pixel
-        for size, tone in ((1.45 * radius, (16, 19, 26)), (radius, colour)):
-            thickness = cv2.FILLED if is_shown else max(1, round((2 if tone is colour else 4) * radius / 4))
-            cv2.circle(drawn, (x, y), round((size if is_shown else radius) * 16), tone, thickness, cv2.LINE_AA, 4)
-    return drawn
-
-
-def _checked(
-    points: ArrayLike, visible: ArrayLike | None, predicted: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64] | None]:
-    """Check shapes, and give points, which of them to draw, and predictions."""
-    places = np.asarray(points, np.float64)
-    if places.ndim != 2 or places.shape[1] != 2:
-        raise HeadstartError(must_be("points", "of shape (keypoints, 2)", places.shape))
-    shown = np.ones(len(places), bool) if visible is None else np.asarray(visible, bool)
-    answers = None if predicted is None else np.asarray(predicted, np.float64)
-    for name, array, shape in (("visible", shown, (len(places),)), ("predicted", answers, places.shape)):
-        if array is not None and array.shape != shape:
-            raise HeadstartError(must_be(name, f"of shape {shape}", array.shape))
-    return places, shown & np.isfinite(places).all(axis=1), answers
-
-
 def _frame(shape: tuple[int, ...], points: NDArray[np.float64], margin: float | None) -> _Frame:
     """Choose what is shown: the whole picture, or a square around the points as far as the picture reaches."""
     height, width = shape[:2]
@@ -183,17 +125,6 @@ def _frame(shape: tuple[int, ...], points: NDArray[np.float64], margin: float | 
         start, end = max(0, int(middle - half)), min(side, int(middle + half) + 1)
         ends.append((start, end - start) if end - start >= 8 else (0, side))
     return _Frame(ends[0][0], ends[1][0], ends[0][1], ends[1][1])
-
-
-def _radius(places: NDArray[np.float64], side: float) -> float:
-    """Give the radius of a mark: a third of the usual distance to the next point, within bounds."""
-    least, greatest = (share * side for share in _SIZES)
-    if len(places) < 2:
-        return round(greatest, 2)
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    spacing = float(np.median(distances.min(axis=1)))
-    return round(float(np.clip(0.3 * spacing, least, greatest)), 2)
 
 
 def _view(size: tuple[int, int], places: NDArray[np.float64], *, pad: float) -> str:

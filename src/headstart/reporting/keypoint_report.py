@@ -82,7 +82,7 @@ class KeypointResults:
         seen_unseen: Groups that training has seen against new ones, on the split of the headline (test, or else
             validation); None where groups are not known.
         group_name: How a group is called: the name of the column (``person``).
-        mean_face: ``mean_face.mean_shape`` of the training points, shape (num_keypoints, 2); None leaves the drawing
+        mean_face: ``shapes.mean_shape`` of the training points, shape (num_keypoints, 2); None leaves the drawing
             out.
         faces: Worst, median and best faces of the split of the headline.
         paths: Of that split's samples, in the order of its arrays, to name each group's worst sample; may be empty.

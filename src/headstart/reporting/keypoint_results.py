@@ -10,7 +10,8 @@ import polars as pl
 from headstart.data.augmentation import render
 from headstart.data.geometry import scale_points
 from headstart.data.keypoint_check import KeypointCheck, finding_rows, num_samples_found
-from headstart.data.keypoints import points_of, visible_of
+from headstart.data.keypoints import Points, points_of, visible_of
+from headstart.data.shapes import NoShapeError, mean_shape
 from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.keypoint_metrics import choose_examples
 from headstart.evaluation.keypoints import SeenAgainstUnseen, seen_against_unseen
@@ -18,7 +19,6 @@ from headstart.keypoint_scoring import KeypointScoring, layout_of
 from headstart.reporting.concerns import Concern
 from headstart.reporting.keypoint_report import FaceExample, KeypointResults, SheetImage
 from headstart.reporting.keypoint_sheet import MAX_CARDS, KeypointFinding, KeypointSheet, keypoint_sheet
-from headstart.reporting.mean_face import mean_shape
 from headstart.reporting.run_results import gather_facts
 from headstart.training.tasks import Keypoints
 
@@ -35,9 +35,6 @@ NUM_FACES: Final = 4
 NUM_SHEET_PHOTOS: Final = 6
 """Training photos on the contact sheet; each is shown in as many draws."""
 
-MOST_SHAPES: Final = 5_000
-"""Faces that the mean face is made of: more change nothing that can be seen."""
-
 
 def gather_keypoint_results(
     run: RunFolder,
@@ -52,7 +49,6 @@ def gather_keypoint_results(
     split = "test" if "test" in scoring.evaluations else "validation"
     chosen = np.flatnonzero((scoring.rows["split"] == split).to_numpy())
     train = table.kept.filter(pl.col("split") == "train")
-    few = train[:: max(1, train.height // MOST_SHAPES)]
     facts, rows = run.facts, scoring.rows[chosen]
     worries = [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
     return KeypointResults(
@@ -62,7 +58,7 @@ def gather_keypoint_results(
         validation=scoring.evaluations.get("validation"),
         seen_unseen=_seen_unseen(scoring, chosen, train, seed=run.recipe.seed),
         group_name=run.recipe.group_column or ("person" if "person" in table.frame.columns else "group"),
-        mean_face=mean_shape(points_of(few), visible_of(few)),
+        mean_face=_mean_face(train, seed=run.recipe.seed),
         faces=_faces(scoring, chosen, store),
         paths=rows["path"].to_list(),
         ancestry=facts.get("ancestry", [])[::-1],
@@ -140,6 +136,13 @@ def draw_keypoint_sheet(
             ]
         )
     return [column[row] for row in positions for column in columns]
+
+
+def _mean_face(rows: pl.DataFrame, *, seed: int) -> Points | None:
+    try:
+        return mean_shape(points_of(rows), visible_of(rows), seed=seed)
+    except NoShapeError:
+        return None
 
 
 def _seen_unseen(

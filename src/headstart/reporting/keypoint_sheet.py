@@ -63,7 +63,7 @@ def keypoint_sheet(
     Args:
         findings: Faces whose points look wrong, the worst first; the first ``MAX_CARDS`` are drawn.
         layout: What the points are.
-        mean_face: ``mean_face.mean_shape`` of the points, shape (num_keypoints, 2); None leaves the drawing out.
+        mean_face: ``shapes.mean_shape`` of the points, shape (num_keypoints, 2); None leaves the drawing out.
         num_findings: How many there are in all, where only the first are given.
 
     Examples:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 from markupsafe import Markup
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from headstart.data.keypoints import KeypointLayout
 from headstart.reporting.svg import circle, line, picture, text
@@ -17,41 +17,6 @@ _WIDTH: Final = 380.0  # of the drawing in its own pixels: a phone, or a third o
 _BORDER: Final = 30.0
 _TOP: Final = 44.0  # of the points, below the title
 _MAX_RADIUS: Final = 13.0
-
-
-def mean_shape(points: ArrayLike, visible: ArrayLike, *, rounds: int = 3) -> NDArray[np.float64]:
-    """Give the mean of shapes, each first moved and scaled to fit the mean; rotations stay as they are.
-
-    Args:
-        points: Shape (n, num_keypoints, 2), in any pixels.
-        visible: Shape (n, num_keypoints): points that are not visible do not count.
-        rounds: How often shapes are fitted to the mean of the round before.
-
-    Returns:
-        Shape (num_keypoints, 2), around 0 and with a longer side of 1; not a number for a point that is visible in no
-        sample.
-
-    Examples:
-        >>> square = np.array([[0.0, 0], [2, 0], [2, 2], [0, 2]])
-        >>> mean_shape([square, 10 * square + 5], np.ones((2, 4))).round(3).tolist()
-        [[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]
-    """
-    shown = np.asarray(visible, bool)
-    usable = shown.sum(axis=1) >= 2
-    if not usable.any():
-        return np.full((shown.shape[1], 2), np.nan)
-    weights = shown[usable, :, None].astype(np.float64)
-    places = _centred(np.where(shown[usable, :, None], np.asarray(points, np.float64)[usable], 0), weights)
-    size = np.linalg.norm(places, axis=(1, 2), keepdims=True)
-    places = places / np.where(size > 0, size, 1)
-    mean = _mean_of(places, weights)
-    for _ in range(rounds):
-        target = np.where(weights > 0, np.nan_to_num(mean), 0)
-        middle = target.sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
-        scale = (places * (target - middle)).sum(axis=(1, 2), keepdims=True)  # places have unit size
-        mean = _mean_of(places * scale + middle, weights)
-    low, high = np.nanmin(mean, axis=0), np.nanmax(mean, axis=0)
-    return (mean - (low + high) / 2) / (float((high - low).max()) or 1.0)
 
 
 def error_face(shape: ArrayLike, per_point: pl.DataFrame) -> Markup:
@@ -123,17 +88,6 @@ def pair_face(shape: ArrayLike, layout: KeypointLayout) -> Markup:
 
 def _tip(number: int, names: Sequence[str]) -> str:
     return names[number] if names[number] == str(number) else f"{number} {names[number]}"
-
-
-def _centred(places: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    middle = (places * weights).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
-    return (places - middle) * weights
-
-
-def _mean_of(fitted: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = weights.sum(axis=0)
-    sums = (fitted * weights).sum(axis=0)
-    return np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
 
 
 def _placed(shape: ArrayLike) -> tuple[dict[int, tuple[float, float]], float] | None:
