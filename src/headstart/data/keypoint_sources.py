@@ -121,7 +121,7 @@ def _read_place(data: Path, annotations: Path | None, recipe: Recipe) -> _Read:
     listing = FolderListing(place)
     names = listing.paths
     tables = [name for name in names.filter(~names.str.contains("/")) if is_label_file(Path(name))]
-    chosen = [name for name in tables if _num_points(place / name)]
+    chosen = [name for name in tables if _num_points(place / name, is_known=True)]
     files = {suffix: names.filter(names.str.to_lowercase().str.ends_with(suffix)) for suffix in _SUFFIXES}
     present = [*chosen, *(f"{len(found):,} {suffix} files" for suffix, found in files.items() if len(found))]
     if len(present) != 1:
@@ -327,9 +327,9 @@ def looks_like_keypoints(data: Path) -> bool:
     return data.suffix.lower() == ".json" and _json_has_points(data)
 
 
-def _num_points(path: Path) -> int:
+def _num_points(path: Path, *, is_known: bool = False) -> int:
     try:
-        return points_in_header(open_label_file(path).head.columns)
+        return points_in_header(open_label_file(path).head.columns, is_known=is_known)
     except SourceError:
         return 0
 
