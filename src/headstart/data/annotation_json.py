@@ -112,7 +112,7 @@ def values_at(document: Any, path: KeyPath) -> Iterator[tuple[Any, Any]]:
 
 def _inside(value: Any, step: str | int | None) -> list[tuple[Any, Any]]:
     if isinstance(step, str):
-        return [(value[step], value)] if isinstance(value, Mapping) and step in value else []
+        return [(value[step], value)] if isinstance(value, dict) and step in value else []
     if not isinstance(value, list):
         return []
     if step is None:
@@ -132,7 +132,7 @@ def read_points(value: Any) -> PointSet | None:
         >>> read_points([{"x": 1, "y": 2, "visible": False}]).visible.tolist()
         [False]
     """
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, dict) and value:
         return _named_points(value)
     if not isinstance(value, list):
         raise BadAnnotation(f"has no list of points: {shown(value)}")
@@ -140,7 +140,7 @@ def read_points(value: Any) -> PointSet | None:
         return None
     if isinstance(value[0], list):
         return _rows(value)
-    return _objects(value) if isinstance(value[0], Mapping) else _flat(value)
+    return _objects(value) if isinstance(value[0], dict) else _flat(value)
 
 
 def _flat(values: list[Any]) -> PointSet:
@@ -214,7 +214,7 @@ def _named_points(value: Mapping[str, Any]) -> PointSet:
 
 
 def _is_point_object(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(key in value for key in _X) and any(key in value for key in _Y)
+    return isinstance(value, dict) and any(key in value for key in _X) and any(key in value for key in _Y)
 
 
 def _first(value: Mapping[str, Any], keys: tuple[str, ...], *, default: Any = None) -> Any:
@@ -276,7 +276,7 @@ def find_points(document: Any) -> dict[KeyPath, int]:
 
 
 def _children(path: KeyPath, value: Any) -> list[tuple[KeyPath, Any]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return [((*path, key), inner) for key, inner in value.items()]
     if isinstance(value, list):
         return [((*path, None), inner) for inner in value[:_MAX_ELEMENTS] if isinstance(inner, dict | list)]
@@ -300,6 +300,6 @@ def points_at(document: Any, path: KeyPath) -> list[tuple[PointSet | None, Any]]
     sets = [points for points, _ in found if points is not None]
     if None not in path or len(sets) < 2 or any(len(points.points) != 1 for points in sets):
         return found
-    names = _names([_first(holder, _NAME) if isinstance(holder, Mapping) else None for _, holder in found])
+    names = _names([_first(holder, _NAME) if isinstance(holder, dict) else None for _, holder in found])
     points = np.concatenate([points.points for points in sets])
     return [(PointSet(points, np.concatenate([points.visible for points in sets]), names), None)]
