@@ -92,6 +92,31 @@ def test_a_place_that_is_none_is_named(tmp_path: Path, setting: str, name: str) 
         read(tmp_path, **{setting: tmp_path / name})
 
 
+@pytest.mark.parametrize(
+    ("file", "setting", "words"),
+    [
+        ("p.csv", "points_key", "--points-key must be left out for a table; got 'q'"),
+        ("1.json", "path_column", "--path-column must be left out for JSON annotations; got 'q'"),
+        ("1.pts", "crop_to_box", "--crop-to-box must be left out for .pts files; got 'q'"),
+        ("1.pts", "points_key", "--points-key must be left out for .pts files; got 'q'"),
+        ("coco.json", "crop_to_box", "--crop-to-box must be bbox, the box that COCO has; got 'q'"),
+        ("coco.json", "points_key", "--points-key must be left out for COCO keypoints; got 'q'"),
+    ],
+)
+def test_a_setting_that_would_not_be_heeded_is_refused(tmp_path: Path, file: str, setting: str, words: str) -> None:
+    photos(tmp_path, "1.jpg")
+    entry = {"image_id": 1, "keypoints": [1, 2, 2]}
+    texts = {
+        "p.csv": "path,x1,y1,x2,y2\n1.jpg,1,2,3,4\n",
+        "1.json": '{"points": [[1, 2], [3, 4]]}',
+        "1.pts": PTS,
+        "coco.json": json.dumps({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [entry]}),
+    }
+    write(tmp_path / file, texts[file])
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path, **{setting: "q"})
+
+
 def test_a_loop_of_links_is_left(tmp_path: Path) -> None:
     photos(tmp_path / "all", "a/1.jpg")
     write(tmp_path / "all" / "a" / "1.json", {"points": [[1, 2], [3, 4]]})
