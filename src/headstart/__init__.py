@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headstart.deploy.predictor import load as load
     from headstart.errors import HeadstartError as HeadstartError
     from headstart.pipeline import check as check
+    from headstart.pipeline import convert as convert
     from headstart.pipeline import evaluate as evaluate
     from headstart.pipeline import train as train
     from headstart.recipe import Recipe as Recipe
@@ -32,12 +33,13 @@ _HOMES = {
     "Predictor": "deploy.predictor",
     "Recipe": "recipe",
     "check": "pipeline",
+    "convert": "pipeline",
     "evaluate": "pipeline",
     "load": "deploy.predictor",
     "train": "pipeline",
 }
 
-__all__ = ["HeadstartError", "Prediction", "Predictor", "Recipe", "check", "evaluate", "load", "train"]
+__all__ = ["HeadstartError", "Prediction", "Predictor", "Recipe", "check", "convert", "evaluate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

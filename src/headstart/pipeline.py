@@ -120,6 +120,36 @@ def check(
     return found.account
 
 
+def convert(
+    data: str | Path | None = None, *, out: str | Path, recipe: Recipe | None = None, **settings: Any
+) -> SampleTable:
+    """Write keypoints, in any form that ``train`` reads, as one CSV; what is left out is named and counted.
+
+    Args:
+        data: The photos: a folder, a table of points, or an archive of either.
+        out: The CSV: path, x1, y1, … of every sample in use, and what else is known of it.
+        recipe: Settings to start from; its task is keypoints.
+        **settings: Single settings by name, e.g. ``annotations="labels/"``.
+
+    Returns:
+        The table of all samples, whose numbers add up: found = kept + excluded.
+
+    Raises:
+        RecipeError: ``out`` is no CSV, or is one of the files that are read.
+        SourceError: The annotations cannot be read; the message says what to do.
+    """
+    from headstart.data.points_csv import check_target, describe_conversion, write_points_csv
+
+    recipe = _resolve(recipe, data, settings if recipe else {"task": "keypoints", **settings})
+    target = Path(out)
+    check_target(target, recipe)
+    table = read_source(recipe, unpack_dir=_unpack_dir(None))
+    write_points_csv(table, target, crop_to_box=recipe.crop_to_box)
+    for line in (*table.notes, *describe_conversion(table, target)):
+        say(line)
+    return table
+
+
 def evaluate(
     run: str | Path,
     data: str | Path | None = None,
@@ -292,7 +322,8 @@ def _publish(
 def _resolve(
     recipe: Recipe | None, data: str | Path | None, settings: dict[str, Any], *, needs_data: bool = True
 ) -> Recipe:
-    given = dict(settings) if data is None else {**settings, "data": str(data)}
+    named = settings if data is None else {**settings, "data": data}
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
     given = (recipe.model_dump(exclude_unset=True) if recipe else {}) | given
     resolved = make_recipe(given | guess_task(given))
     if needs_data and resolved.data is None:

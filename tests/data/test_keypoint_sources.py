@@ -58,6 +58,65 @@ def test_an_archive_of_photos_and_points_is_unpacked_and_read(tmp_path: Path) ->
     assert read(tmp_path / "all.zip").kept["path"].to_list() == ["images/가.jpg"]
 
 
+@pytest.mark.parametrize("name", ["labels", "labels/all.json"])
+def test_annotations_may_be_the_data_and_the_photos_named_beside(tmp_path: Path, name: str) -> None:
+    photos(tmp_path / "images", "1.jpg", "2.jpg")
+    write(tmp_path / "labels" / "all.json", {"1.jpg": [[1, 2], [3, 4]], "2.jpg": [[5, 6], [7, 8]]})
+    table = read(tmp_path / name, image_root=tmp_path / "images")
+    assert table.kept["path"].to_list() == ["1.jpg", "2.jpg"]
+    assert table.root == tmp_path / "images"
+
+
+def test_a_table_in_the_folder_of_photos_is_found_and_a_table_of_persons_is_not_in_its_way(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg")
+    write(tmp_path / "points.csv", "path,x1,y1,x2,y2\n1.jpg,1,2,3,4\n")
+    write(tmp_path / "persons.csv", "path,person\n1.jpg,A\n")
+    assert read(tmp_path).kept.height == 1
+
+
+def test_two_tables_of_points_are_an_error_that_names_both(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg")
+    for name in ("a.csv", "b.csv"):
+        write(tmp_path / name, "path,x1,y1,x2,y2\n1.jpg,1,2,3,4\n")
+    with pytest.raises(SourceError, match=r"got \['a.csv', 'b.csv'\]. Name the one to use, e.g. --annotations .*a.csv"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [("annotations", "nowhere"), ("annotations", "1.txt"), ("image_root", "nowhere")]
+)
+def test_a_place_that_is_none_is_named(tmp_path: Path, setting: str, name: str) -> None:
+    photos(tmp_path, "1.jpg", "1.txt")
+    write(tmp_path / "1.json", {"points": [[1, 2], [3, 4]]})
+    with pytest.raises(SourceError, match=f"--{setting.replace('_', '-')} must be .*got '.*{name}'"):
+        read(tmp_path, **{setting: tmp_path / name})
+
+
+@pytest.mark.parametrize(
+    ("file", "setting", "words"),
+    [
+        ("p.csv", "points_key", "--points-key must be left out for a table; got 'q'"),
+        ("1.json", "path_column", "--path-column must be left out for JSON annotations; got 'q'"),
+        ("1.pts", "crop_to_box", "--crop-to-box must be left out for .pts files; got 'q'"),
+        ("1.pts", "points_key", "--points-key must be left out for .pts files; got 'q'"),
+        ("coco.json", "crop_to_box", "--crop-to-box must be bbox, the box that COCO has; got 'q'"),
+        ("coco.json", "points_key", "--points-key must be left out for COCO keypoints; got 'q'"),
+    ],
+)
+def test_a_setting_that_would_not_be_heeded_is_refused(tmp_path: Path, file: str, setting: str, words: str) -> None:
+    photos(tmp_path, "1.jpg")
+    entry = {"image_id": 1, "keypoints": [1, 2, 2]}
+    texts = {
+        "p.csv": "path,x1,y1,x2,y2\n1.jpg,1,2,3,4\n",
+        "1.json": '{"points": [[1, 2], [3, 4]]}',
+        "1.pts": PTS,
+        "coco.json": json.dumps({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [entry]}),
+    }
+    write(tmp_path / file, texts[file])
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path, **{setting: "q"})
+
+
 def test_a_loop_of_links_is_left(tmp_path: Path) -> None:
     photos(tmp_path / "all", "a/1.jpg")
     write(tmp_path / "all" / "a" / "1.json", {"points": [[1, 2], [3, 4]]})

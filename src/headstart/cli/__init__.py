@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "Run the main job on a bundled data set; needs no network.",
     "sample": "Write a bundled data set: real handwritten digits, or drawn faces with keypoints.",
     "check": "Account for every file: what is broken, duplicated, unbalanced, leaking.",
+    "convert": "Write photos' keypoints, in any form that train reads, as one CSV.",
     "train": "Check, split, train, evaluate, report, bundle.",
     "evaluate": "Score a trained model on its own test images or on other labelled photos.",
     "predict": "Label photos with a trained model.",

@@ -48,7 +48,11 @@ def with_recipe_flags(
 
 
 def recipe_from_flags(
-    settings: Mapping[str, Any], *, command: Callable[..., Any], recipe_file: Path | None = None
+    settings: Mapping[str, Any],
+    *,
+    command: Callable[..., Any],
+    recipe_file: Path | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Resolve flags over a recipe file over the defaults.
 
@@ -56,6 +60,7 @@ def recipe_from_flags(
         settings: Flags by name, and what they were given; None where they were not.
         command: Whose flags they are; what it does not take is refused.
         recipe_file: Settings that the flags are laid over.
+        fixed: Settings that the command itself decides.
 
     Raises:
         RecipeError: One message with every unknown flag, unknown key and bad value.
@@ -69,7 +74,7 @@ def recipe_from_flags(
     ]
     flags = {name: value for name, value in given.items() if name in known}
     base = read_recipe(recipe_file) if recipe_file else {}
-    resolved = base | flags
+    resolved = {**base, **(fixed or {}), **flags}
     return make_recipe(resolved | guess_task(resolved), flags=flags, problems=problems)
 
 

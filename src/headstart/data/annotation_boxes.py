@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from headstart.data.annotations import LARGEST_COORDINATE, BadAnnotation, Box, as_numbers, shown
@@ -67,13 +67,13 @@ def _walk(document: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         keys, value = waiting.pop()
         if keys:
             yield keys, value
-        if isinstance(value, Mapping) and len(keys) < _DEPTH:
+        if isinstance(value, dict) and len(keys) < _DEPTH:
             waiting += [((*keys, str(key).lower()), inner) for key, inner in value.items()]
 
 
 def _numbers(value: Any) -> list[float]:
     """Read left, top, right, bottom from a list of four, or an object with names of sides."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         keys = {str(key).lower(): inner for key, inner in value.items()}
         for names in (*CORNERS, *SIZES):
             if all(name in keys for name in names):

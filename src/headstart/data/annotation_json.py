@@ -112,7 +112,7 @@ def values_at(document: Any, path: KeyPath) -> Iterator[tuple[Any, Any]]:
 
 def _inside(value: Any, step: str | int | None) -> list[tuple[Any, Any]]:
     if isinstance(step, str):
-        return [(value[step], value)] if isinstance(value, Mapping) and step in value else []
+        return [(value[step], value)] if isinstance(value, dict) and step in value else []
     if not isinstance(value, list):
         return []
     if step is None:
@@ -132,7 +132,7 @@ def read_points(value: Any) -> PointSet | None:
         >>> read_points([{"x": 1, "y": 2, "visible": False}]).visible.tolist()
         [False]
     """
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, dict) and value:
         return _named_points(value)
     if not isinstance(value, list):
         raise BadAnnotation(f"has no list of points: {shown(value)}")
@@ -140,24 +140,28 @@ def read_points(value: Any) -> PointSet | None:
         return None
     if isinstance(value[0], list):
         return _rows(value)
-    return _objects(value) if isinstance(value[0], Mapping) else _flat(value)
+    return _objects(value) if isinstance(value[0], dict) else _flat(value)
 
 
 def _flat(values: list[Any]) -> PointSet:
-    count = len(values)
-    if count % 3 == 0 and (flags := values[2::3]) and all(flag in (0, 1, 2) for flag in flags):
-        return _with_flags(values[0::3], values[1::3], flags)
-    if count % 2:
-        raise BadAnnotation(f"has {count} numbers, which make no pairs of x and y")
+    if _is_flagged(values):
+        return _with_flags(values[0::3], values[1::3], values[2::3])
+    if len(values) % 2:
+        raise BadAnnotation(f"has {len(values)} numbers, which make no pairs of x and y")
     return point_set(as_numbers(values))
+
+
+def _is_flagged(values: list[Any]) -> bool:
+    """Say whether a flat list is x, y, v of each point: every third number is 0, 1 or 2, as no coordinates are."""
+    return len(values) % 3 == 0 and all(flag in (0, 1, 2) for flag in values[2::3])
 
 
 def _rows(rows: list[Any]) -> PointSet:
     sizes = [len(row) if isinstance(row, list) else 0 for row in rows]
     expected = (2, 3) if set(sizes) - {2, 3} else (sizes[0],)
-    bad = next((row for row, size in zip(rows, sizes, strict=True) if size not in expected), None)
-    if bad is not None:
-        raise BadAnnotation(f"has a point that is not x, y or x, y, visible: {shown(bad)}")
+    bad = [row for row, size in zip(rows, sizes, strict=True) if size not in expected]
+    if bad:
+        raise BadAnnotation(f"has a point that is not x, y or x, y, visible: {shown(bad[0])}")
     if expected == (2,):
         return point_set(as_numbers(number for row in rows for number in row))
     flags = [row[2] for row in rows]
@@ -180,9 +184,9 @@ def _or_nan(value: Any, *, is_marked: bool) -> float:
 
 def _objects(values: list[Any]) -> PointSet:
     """Read [{"x": 1, "y": 2, "visible": true, "name": "nose"}, …]."""
-    bad = next((value for value in values if not _is_point_object(value)), None)
-    if bad is not None:
-        raise BadAnnotation(f"has a point without x and y: {shown(bad)}")
+    bad = [value for value in values if not _is_point_object(value)]
+    if bad:
+        raise BadAnnotation(f"has a point without x and y: {shown(bad[0])}")
     marked = [_is_marked(_first(value, _VISIBLE, default=True)) for value in values]
     numbers = [_or_nan(_first(value, axis), is_marked=shows) for value, shows in zip(values, marked, strict=True)
                for axis in (_X, _Y)]  # fmt: skip
@@ -210,7 +214,7 @@ def _named_points(value: Mapping[str, Any]) -> PointSet:
 
 
 def _is_point_object(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(key in value for key in _X) and any(key in value for key in _Y)
+    return isinstance(value, dict) and any(key in value for key in _X) and any(key in value for key in _Y)
 
 
 def _first(value: Mapping[str, Any], keys: tuple[str, ...], *, default: Any = None) -> Any:
@@ -236,8 +240,8 @@ def count_points(value: Any) -> int:
         return 0
     if isinstance(value, dict) and (len(value) < 2 or _is_point_object(value)):
         return 0
-    if isinstance(value, list) and len(value) % 2 == 0 and is_number(value[-1]) and len(value) % 3:
-        return len(value) // 2 if sum(map(is_number, value)) >= _MOSTLY * len(value) else 0
+    if isinstance(value, list) and sum(map(is_number, value)) >= _MOSTLY * len(value):
+        return len(value) // 3 if _is_flagged(value) else 0 if len(value) % 2 else len(value) // 2
     try:
         found = read_points(value)
     except BadAnnotation:
@@ -272,7 +276,7 @@ def find_points(document: Any) -> dict[KeyPath, int]:
 
 
 def _children(path: KeyPath, value: Any) -> list[tuple[KeyPath, Any]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return [((*path, key), inner) for key, inner in value.items()]
     if isinstance(value, list):
         return [((*path, None), inner) for inner in value[:_MAX_ELEMENTS] if isinstance(inner, dict | list)]
@@ -296,6 +300,6 @@ def points_at(document: Any, path: KeyPath) -> list[tuple[PointSet | None, Any]]
     sets = [points for points, _ in found if points is not None]
     if None not in path or len(sets) < 2 or any(len(points.points) != 1 for points in sets):
         return found
-    names = _names([_first(holder, _NAME) if isinstance(holder, Mapping) else None for _, holder in found])
+    names = _names([_first(holder, _NAME) if isinstance(holder, dict) else None for _, holder in found])
     points = np.concatenate([points.points for points in sets])
     return [(PointSet(points, np.concatenate([points.visible for points in sets]), names), None)]

@@ -23,12 +23,12 @@ def is_coco(document: Any) -> bool:
         >>> is_coco({"images": [], "annotations": [{"keypoints": [1, 2, 2]}]}), is_coco({"images": []})
         (True, False)
     """
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return False
     lists = [document.get("images"), document.get("annotations")]
     if not all(isinstance(value, list) for value in lists):
         return False
-    return any(isinstance(entry, Mapping) and "keypoints" in entry for entry in document["annotations"])
+    return any(isinstance(entry, dict) and "keypoints" in entry for entry in document["annotations"])
 
 
 def read_coco(document: Mapping[str, Any], *, place: str, needs_box: bool = False) -> list[Annotation]:
@@ -50,7 +50,7 @@ def read_coco(document: Mapping[str, Any], *, place: str, needs_box: bool = Fals
     found: list[Annotation] = []
     for number, entry in enumerate(document["annotations"], 1):
         where = f"{place} annotation {number}"
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, dict):
             found.append(Annotation(where, problem=f"{where} is {shown(entry)}", reason="bad annotation"))
             continue
         found.append(_read_entry(entry, where, photos, names, needs_box=needs_box))
@@ -65,7 +65,7 @@ def _key(value: Any) -> str:
 
 def _names_by_category(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     categories = document.get("categories")
-    listed = [entry for entry in categories if isinstance(entry, Mapping)] if isinstance(categories, list) else []
+    listed = [entry for entry in categories if isinstance(entry, dict)] if isinstance(categories, list) else []
     names = {_key(entry.get("id")): entry.get("keypoints") for entry in listed}
     return {key: tuple(map(str, value)) for key, value in names.items() if isinstance(value, list)}
 

@@ -6,7 +6,6 @@ a file name mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 POINTS_KEY: Final = ("ObjectInfo", "KeyPoints", "Points")
@@ -27,10 +26,10 @@ def is_driver_state(document: Any) -> bool:
         >>> is_driver_state({"FileInfo": {}, "ObjectInfo": {"KeyPoints": {}, "BoundingBox": {}}}), is_driver_state([])
         (True, False)
     """
-    if not isinstance(document, Mapping) or "FileInfo" not in document:
+    if not isinstance(document, dict) or "FileInfo" not in document:
         return False
     inside = document.get("ObjectInfo")
-    return isinstance(inside, Mapping) and "KeyPoints" in inside and "BoundingBox" in inside
+    return isinstance(inside, dict) and "KeyPoints" in inside and "BoundingBox" in inside
 
 
 def box_states(document: Any) -> dict[str, str]:
@@ -42,11 +41,11 @@ def box_states(document: Any) -> dict[str, str]:
         {'leye_visible': 'true', 'leye_opened': 'false'}
     """
     boxes = document["ObjectInfo"]["BoundingBox"] if is_driver_state(document) or "ObjectInfo" in document else {}
-    if not isinstance(boxes, Mapping):
+    if not isinstance(boxes, dict):
         return {}
     states: dict[str, str] = {}
     for name, box in boxes.items():
         for key, word in (("isVisible", "visible"), ("Opened", "opened")):
-            if isinstance(box, Mapping) and (value := box.get(key)) is not None:
+            if isinstance(box, dict) and (value := box.get(key)) is not None:
                 states[f"{name.lower()}_{word}"] = _TRUE[value] if isinstance(value, bool) else str(value).lower()
     return states

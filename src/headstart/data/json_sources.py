@@ -159,7 +159,7 @@ def _states_photo(path: KeyPath, value: str) -> bool:
 
 
 def _texts(document: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    if isinstance(document, Mapping) and len(path) < 4:
+    if isinstance(document, dict) and len(path) < 4:
         for key, value in document.items():
             if isinstance(value, str) and value:
                 yield (*path, key), value
@@ -214,7 +214,7 @@ def _one(whole: Annotation, points: PointSet | None, holder: Any) -> Annotation:
 
 def _stated_count(holder: Any) -> int | None:
     """Give the number that stands beside the points as their count."""
-    if not isinstance(holder, Mapping):
+    if not isinstance(holder, dict):
         return None
     stated = next((value for key, value in holder.items() if key.lower() in _COUNT_NAMES), None)
     if stated is None or not is_number(stated) or not abs(float(stated)) < _MAX_COUNT:
@@ -234,7 +234,7 @@ def _with_box(sample: Annotation, document: Any, holder: Any, shape: JsonShape) 
 
 def _own_texts(document: Any, shape: JsonShape) -> dict[str, str]:
     """Give the words and numbers that stand at the top of a sample's JSON as text columns."""
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return {}
     photo = shape.photo[0] if shape.photo and len(shape.photo) == 1 else None
     texts = {
@@ -260,9 +260,9 @@ def find_records(document: Any, *, names_photo: Callable[[str], bool]) -> list[t
         >>> find_records({"1.jpg": [[1, 2], [3, 4]]}, names_photo=lambda name: name.endswith(".jpg"))
         [('1.jpg', [[1, 2], [3, 4]])]
     """
-    inner = list(document.values()) if isinstance(document, Mapping) else []
+    inner = list(document.values()) if isinstance(document, dict) else []
     for candidate in (document, *(value for value in inner if isinstance(value, list | dict))):
-        if isinstance(candidate, Mapping) and candidate:
+        if isinstance(candidate, dict) and candidate:
             if sum(map(names_photo, map(str, candidate))) >= 0.5 * len(candidate):
                 return [(str(key), value) for key, value in candidate.items()]
         elif isinstance(candidate, list) and _guess_photo(spread(candidate)) is not None:

@@ -29,14 +29,27 @@ from headstart.data.places import find_place
 from headstart.data.points_tables import points_in_header, read_points_table
 from headstart.data.pts import SHIFT, read_pts
 from headstart.data.table import SampleTable, table_from_keypoints
-from headstart.errors import SourceError, did_you_mean, must_be
+from headstart.errors import SourceError, all_at_once, did_you_mean, must_be
 from headstart.progress import track
 from headstart.recipe import Recipe
 
-Form = Literal["table", "json", "pts"]
+Form = Literal["table", "json", "coco", "pts"]
 
 _KINDS: Final = "a folder of photos, a table of points, or an archive of either"
 _ANNOTATION_KINDS: Final = "a folder of JSON or .pts files, one JSON for all, a table of points, or an archive of these"
+_NOT_HEEDED: Final[dict[Form, tuple[str, ...]]] = {
+    "table": ("points_key",),
+    "json": ("path_column",),
+    "coco": ("path_column", "points_key"),
+    "pts": ("path_column", "points_key", "crop_to_box"),
+}
+"""Settings that say nothing about a form of annotations; taking them silently would mislead."""
+_FORM_NAMES: Final[dict[Form, str]] = {
+    "table": "a table",
+    "json": "JSON annotations",
+    "coco": "COCO keypoints",
+    "pts": ".pts files",
+}
 _SUFFIXES: Final[dict[str, Form]] = {".json": "json", ".pts": "pts"}
 _FEW_FILES: Final = 2000  # below which reading is not worth a line
 _MANY_WHOLE: Final = 16  # files that may each hold all annotations of a split
@@ -110,24 +123,29 @@ def read_keypoint_source(recipe: Recipe, *, unpack_dir: Path) -> SampleTable:
 
 def _read_place(data: Path, annotations: Path | None, recipe: Recipe) -> _Read:
     place = annotations or data
-    if place.is_file() and is_label_file(place):
-        return _read_table(place, data if data.is_dir() and recipe.image_root is None else None, recipe)
+    own_root = data if data.is_dir() and recipe.image_root is None else None
+    if place.is_dir():
+        return _read_folder(place, own_root if annotations else None, _photo_folder(data, recipe), recipe)
+    if is_label_file(place):
+        return _read_table(place, own_root, recipe)
+    if place.suffix.lower() != ".json":
+        setting, kinds = ("--annotations", _ANNOTATION_KINDS) if annotations else ("data", _KINDS)
+        raise SourceError(must_be(setting, kinds, str(place), "Give the folder, where it is one of many files."))
     photos = _photo_folder(data, recipe)
-    if place.is_file():
-        if place.suffix.lower() != ".json":
-            setting, kinds = ("--annotations", _ANNOTATION_KINDS) if annotations else ("data", _KINDS)
-            raise SourceError(must_be(setting, kinds, str(place), "Give the folder, where it is one of many files."))
-        return _read_files(_Files("json", place.parent, (place.name,), photos, FolderListing(photos)), recipe)
+    return _read_files(_Files("json", place.parent, (place.name,), photos, FolderListing(photos)), recipe)
+
+
+def _read_folder(place: Path, root: Path | None, photos: Path, recipe: Recipe) -> _Read:
+    """Read the one form of annotations that lies in a folder: a table of points at its top, or files anywhere below."""
     listing = FolderListing(place)
     names = listing.paths
     tables = [name for name in names.filter(~names.str.contains("/")) if is_label_file(Path(name))]
-    chosen = [name for name in tables if _num_points(place / name)]
+    chosen = [name for name in tables if _num_points(place / name, is_known=True)]
     files = {suffix: names.filter(names.str.to_lowercase().str.ends_with(suffix)) for suffix in _SUFFIXES}
     present = [*chosen, *(f"{len(found):,} {suffix} files" for suffix, found in files.items() if len(found))]
     if len(present) != 1:
         raise SourceError(_word_choice(place, present, tables))
     if chosen:
-        root = data if annotations and recipe.image_root is None else None
         return _read_table(place / chosen[0], root, recipe)
     suffix = next(suffix for suffix, found in files.items() if len(found))
     own = listing if photos == place else FolderListing(photos)
@@ -151,6 +169,7 @@ def _word_choice(place: Path, present: list[str], tables: list[str]) -> str:
 
 def _read_table(path: Path, root: Path | None, recipe: Recipe) -> _Read:
     root = root or image_root_of(path, recipe)
+    _refuse_unheeded(recipe, "table")
     frame, layout, notes = read_points_table(path, recipe, root=root)
     return _Read(frame, layout, root, path, tuple(notes))
 
@@ -162,6 +181,7 @@ def _read_files(files: _Files, recipe: Recipe) -> _Read:
     place = files.folder / files.names[0] if len(files.names) == 1 else files.folder
     if not photos.paths:
         raise SourceError(must_be(str(files.photos), "a folder of photos", "no image", "Name it: --image-root FOLDER."))
+    _refuse_unheeded(recipe, files.form)
     if files.form == "pts":
         found, notes, has_states = _read_pts_files(files), [_pts_note()], False
     else:
@@ -170,6 +190,18 @@ def _read_files(files: _Files, recipe: Recipe) -> _Read:
     loops = files.photo_listing.loops
     loop_notes = [f"Links to folders that hold them were not followed: {some(loops)}."] if loops else []
     return _Read(frame, layout, files.photos, place, (*notes, *pairing, *loop_notes), has_states)
+
+
+def _refuse_unheeded(recipe: Recipe, form: Form) -> None:
+    problems = [
+        must_be(f"--{name.replace('_', '-')}", f"left out for {_FORM_NAMES[form]}", value, "Leave it out.")
+        for name in _NOT_HEEDED[form]
+        if (value := getattr(recipe, name)) is not None
+    ]
+    if form == "coco" and recipe.crop_to_box not in (None, "bbox"):
+        problems.append(must_be("--crop-to-box", "bbox, the box that COCO has", recipe.crop_to_box, "Give bbox."))
+    if problems:
+        raise SourceError(all_at_once(problems))
 
 
 def _pts_note() -> str:
@@ -197,6 +229,7 @@ def _read_json_files(
             remedy = f"Name the one to use: --annotations {files.folder / coco[0]}."
             raise SourceError(must_be(str(files.folder), "a folder with one COCO file", coco, remedy))
         if coco and len(whole) == 1:
+            _refuse_unheeded(recipe, "coco")
             needs_box = recipe.crop_to_box is not None
             return read_coco(whole[0][1], place=coco[0], needs_box=needs_box), [_coco_note(coco[0])], False
         records = find_records(whole[0][1], names_photo=photos.__contains__) if len(whole) == 1 else None
@@ -327,9 +360,9 @@ def looks_like_keypoints(data: Path) -> bool:
     return data.suffix.lower() == ".json" and _json_has_points(data)
 
 
-def _num_points(path: Path) -> int:
+def _num_points(path: Path, *, is_known: bool = False) -> int:
     try:
-        return points_in_header(open_label_file(path).head.columns)
+        return points_in_header(open_label_file(path).head.columns, is_known=is_known)
     except SourceError:
         return 0
 

@@ -71,22 +71,30 @@ def read_points_table(path: Path, recipe: Recipe, *, root: Path) -> tuple[pl.Dat
     return kept, layout, [*file.notes, *columns.notes, *notes, *found_notes, *repeated_notes]
 
 
-def points_in_header(columns: list[str]) -> int:
-    """Say how many points a table's header names for certain: x and y of each, more than the corners of a box.
+def points_in_header(columns: list[str], *, is_known: bool = False) -> int:
+    """Say how many points a table's header names.
+
+    Args:
+        columns: The header.
+        is_known: The data is known to have points. Else a header counts only where nothing else can be meant: two
+            numbered points may be a box, and numbered columns beside others may be anything.
 
     Examples:
         >>> corners = ["path", "x1", "y1", "x2", "y2"]
-        >>> points_in_header(corners), points_in_header([*corners, "x3", "y3"])
-        (0, 3)
+        >>> points_in_header(corners), points_in_header(corners, is_known=True)
+        (0, 2)
+        >>> points_in_header([*corners, "x3", "y3"])
+        3
     """
     try:
-        points = find_point_columns(columns[1:], place="")
+        points = find_point_columns(columns, place="")
     except SourceError:
         return 0
-    if points is None or (len(points.xs) < 3 and not points.names):
-        return 0
-    numbered_with_more = "in pairs" in points.form and len(points.all) < len(columns) - 1
-    return 0 if numbered_with_more else len(points.xs)
+    if points is None or is_known:
+        return len(points.xs) if points else 0
+    is_maybe_box = len(points.xs) < 3 and not points.names
+    has_more = "in pairs" in points.form and len(points.all) < len(columns) - 1
+    return 0 if is_maybe_box or has_more else len(points.xs)
 
 
 def _choose(file: LabelFile, recipe: Recipe, root: Path) -> _Columns:
