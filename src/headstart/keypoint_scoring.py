@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -47,6 +47,16 @@ class KeypointScoring:
     notes: tuple[str, ...]
     log: InferenceLog
     temperature: float = 1.0
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else metrics.json says: what errors are divided by, and NME per point and per group of each split."""
+        found: dict[str, Any] = {}
+        for split, evaluation in self.evaluations.items():
+            tables = {"per_point": evaluation.per_point.select("name", "nme"), "per_group": evaluation.per_group}
+            named = {name: dict(table.select(pl.first(), "nme").iter_rows()) for name, table in tables.items()}
+            found[split] = {"divided_by": evaluation.divided_by} | named
+        return {"details": found}
 
     def describe(self) -> list[str]:
         """Say the scores of each split in lines for the terminal, the test last."""

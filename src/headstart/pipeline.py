@@ -157,7 +157,7 @@ def evaluate(
     out: str | Path | None = None,
     recipe: Recipe | None = None,
     **settings: Any,
-) -> Scoring:
+) -> Scoring | KeypointScoring:
     """Score a trained model, with intervals: on its own test images, or on other labelled photos.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 from headstart.data.account import Account, account, describe
 from headstart.data.duplicates import find_duplicates
 from headstart.data.keypoint_check import KeypointCheck, check_keypoints
+from headstart.data.keypoint_samples import image_size_to_store
 from headstart.data.store import PixelStore, fill_store, plan_store
 from headstart.data.table import SampleTable
 from headstart.errors import SourceError, must_be
@@ -72,5 +73,6 @@ def reopen(table: SampleTable, recipe: Recipe, *, image_size: tuple[int, int]) -
 
 
 def _filled(table: SampleTable, recipe: Recipe, image_size: tuple[int, int]) -> tuple[SampleTable, PixelStore]:
+    image_size = image_size_to_store(table, recipe, image_size)
     settings, directory = plan_store(recipe, table, image_size=image_size, source=Path(recipe.data or table.root))
     return fill_store(table, settings, directory, num_threads=recipe.num_threads)

@@ -49,8 +49,8 @@ def _field(default: Any, help_text: str, *, group: str) -> Any:
 
 KEYPOINT_DEFAULTS: dict[str, Any] = {
     "fit": "letterbox",
-    "head": "simcc",
-    "loss": "simcc",
+    "head": "integral",
+    "loss": "l1",
     "monitor": "nme",
 }
 """What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
@@ -102,6 +102,13 @@ class Recipe(BaseModel):
     )
     crop_to_points: Annotated[float, Field(ge=0, le=5)] | None = _field(
         None, "keypoints: crop to the points first, with this margin (share of their extent)", group="Data"
+    )
+    nme_by: Literal["points", "box", "image"] = _field(
+        "box", "what errors are divided by: a distance of two points, the points' box, or the image (diagonals)",
+        group="Data",
+    )  # fmt: skip
+    nme_points: Annotated[tuple[int, ...], BeforeValidator(_comma_separated)] = _field(
+        (), "two point numbers from 0 whose distance errors are divided by, e.g. 36,45", group="Data"
     )
     max_pixels: int = _field(200_000_000, "exclude images with more pixels than this, before decoding", group="Data")
     max_archive_gb: Positive = _field(50.0, "refuse archives that unpack to more than this", group="Data")
@@ -190,13 +197,6 @@ class Recipe(BaseModel):
         "normalised",
         "keypoints: what the loss measures in: shares of the model's frame, or its pixels",
         group="Training",
-    )
-    nme_by: Literal["points", "box", "image"] = _field(
-        "box", "what errors are divided by: a distance of two points, the points' box, or the image (diagonals)",
-        group="Training",
-    )  # fmt: skip
-    nme_points: Annotated[tuple[int, ...], BeforeValidator(_comma_separated)] = _field(
-        (), "two point numbers from 0 whose distance errors are divided by, e.g. 36,45", group="Training"
     )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
     monitor: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "nme"] = _field(

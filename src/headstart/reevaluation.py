@@ -12,6 +12,7 @@ from headstart.data.sources import read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import SourceError, must_be
+from headstart.keypoint_scoring import KeypointScoring, save_keypoint_predictions, score_keypoints
 from headstart.models.bundle import Bundle, load_bundle
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
@@ -21,7 +22,7 @@ from headstart.scoring import Scoring, save_metrics, save_predictions, score
 from headstart.training.fit import make_fabric
 
 
-def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring:
+def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring | KeypointScoring:
     """Score a run's bundle on its test images, or on ``recipe.data`` where that is set; print and save the scores.
 
     Args:
@@ -30,7 +31,8 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
         out: Folder for metrics.json and predictions.parquet.
 
     Raises:
-        SourceError: None of the photos' labels is one of the model's classes.
+        SourceError: The photos are of another task, none of their labels is one of the model's classes, or they have
+            other points.
     """
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work: a place that cannot be written is said at once
@@ -42,24 +44,46 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
     else:
         with tempfile.TemporaryDirectory(prefix="headstart-") as unpacked:
             found = _other_photos(run, bundle, recipe, out / "unpacked" if out else Path(unpacked))
-    scoring = score(
-        bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
-        seed=run.recipe.seed, num_threads=recipe.num_threads,
-    )  # fmt: skip
+    scoring = _scored(run, bundle, recipe, found)
     for line in scoring.describe():
         say(line)
     if out:
-        save_predictions(scoring, bundle.class_names, out / "predictions.parquet")
-        save_metrics(scoring, found.table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]})
+        _save(scoring, found.table, bundle, out)
         say(f"saved: {out / 'metrics.json'}, {out / 'predictions.parquet'}")
     return scoring
 
 
+def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> Scoring | KeypointScoring:
+    threads = recipe.num_threads
+    if bundle.keypoints is not None:
+        asked = {"nme_by": recipe.nme_by, "nme_points": recipe.nme_points} if recipe.nme_points else {}
+        how = run.recipe.model_copy(update={"num_threads": threads, **asked})
+        return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
+    return score(
+        bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
+        seed=run.recipe.seed, num_threads=threads,
+    )  # fmt: skip
+
+
+def _save(scoring: Scoring | KeypointScoring, table: SampleTable, bundle: Bundle, out: Path) -> None:
+    if isinstance(scoring, KeypointScoring):
+        save_keypoint_predictions(scoring, out / "predictions.parquet")
+    else:
+        save_predictions(scoring, bundle.class_names, out / "predictions.parquet")
+    save_metrics(scoring, table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]})
+
+
 def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Path) -> PreparedData:
-    """Read other photos as one test set, labelled with the model's classes."""
-    contract = bundle.network.contract
-    table = _with_classes_of(bundle, read_source(recipe, unpack_dir=unpack_dir))
-    found = prepare(table, recipe.updated(fit=contract.fit), image_size=contract.image_size)
+    """Read other photos as one test set, with the model's classes or points."""
+    contract, task = bundle.network.contract, run.recipe.task
+    if recipe.task != task:
+        remedy = f"Say --task {task} and where its labels are." if task == "keypoints" else "Give labelled photos."
+        raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
+    of_run = run.recipe.model_dump(include={"fit", "crop_to_box", "crop_to_points"})
+    recipe = recipe.updated(**of_run)
+    table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
+    table = _with_classes_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
+    found = prepare(table, recipe, image_size=contract.image_size)
     kept = found.table.kept
     units = pl.DataFrame({"sample_id": kept["sample_id"], "unit": join_units(kept)})
     frame = found.table.frame.drop("unit", strict=False).join(units, on="sample_id", how="left", maintain_order="left")
@@ -88,6 +112,15 @@ def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
     ).drop("name", "new")
     notes = (f"Left out, because the model does not know these classes: {', '.join(unknown)}.",) if unknown else ()
     return SampleTable(frame, table.root, bundle.class_names, table.notes + notes)
+
+
+def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
+    """Refuse photos with other points than the model's; points are matched by their order."""
+    ours = table.keypoints.num_keypoints if table.keypoints else 0
+    theirs = bundle.keypoints.num_keypoints if bundle.keypoints else 0
+    if ours != theirs:
+        raise SourceError(must_be(str(table.root), f"annotated with the model's {theirs} points", ours))
+    return table
 
 
 def _say_overlap(run: RunFolder, frame: pl.DataFrame) -> None:

@@ -51,6 +51,11 @@ class Scoring:
     notes: tuple[str, ...]
     log: InferenceLog
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else metrics.json says: nothing."""
+        return {}
+
     def describe(self) -> list[str]:
         """Say the scores of each split in lines for the terminal, the test last."""
         lines: list[str] = []
@@ -143,6 +148,7 @@ def save_metrics(
     }
     content: dict[str, Any] = {"task": "keypoints" if table.keypoints else "classification"}
     content |= {split: evaluation.to_metrics_json() for split, evaluation in scoring.evaluations.items()}
+    content |= scoring.details
     write_json(path, content | {"counts": counts, "seconds": dict(seconds)} | more)
 
 

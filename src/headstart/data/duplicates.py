@@ -65,12 +65,15 @@ def find_duplicates(table: SampleTable, store: PixelStore, *, max_distance: int,
     if "record" not in table.frame.columns:
         columns = list(table.frame.columns)
         raise HeadstartError(must_be("table", "given with a column 'record'", columns, "Call fill_store first."))
-    kept = table.frame.filter(pl.col("record").is_not_null()).select("sample_id", "record", "perceptual_hash")
+    kept = table.frame.filter(pl.col("record").is_not_null()).select("sample_id", "path", "record", "perceptual_hash")
     nodes = kept.unique("record", keep="first", maintain_order=True).sort("record").with_row_index("node")
     records, hashes = nodes["record"].to_numpy().astype(np.int64), nodes["perceptual_hash"].to_numpy()
     components = _components(_near_pairs(records, hashes, store, max_distance, quiet=quiet), len(nodes))
     kept = kept.join(nodes.select("record", component=pl.Series(components)), on="record", maintain_order="left")
-    numbered = kept.select("sample_id", _numbered("record").alias("copy_set"), _numbered("component").alias("cluster"))
+    copies = _numbered("record")
+    if table.keypoints is not None:  # several faces of one photo are no copies of it
+        copies = pl.when(pl.col("path").n_unique().over("record") > 1).then(copies)
+    numbered = kept.select("sample_id", copies.alias("copy_set"), _numbered("component").alias("cluster"))
     frame = table.frame.drop("copy_set", "cluster", strict=False)
     return table.with_frame(frame.join(numbered, on="sample_id", how="left", maintain_order="left"))
 

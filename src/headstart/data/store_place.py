@@ -66,7 +66,7 @@ def estimate_raw_bytes(table: SampleTable, settings: StoreSettings, *, num_looke
     kept = table.kept
     chosen = np.unique(np.linspace(0, kept.height - 1, num_looked_at).astype(np.int64)) if kept.height else []
     paths = table.absolute_paths(kept[chosen]).to_list() if kept.height else []
-    sizes = [size for path in paths if (size := _header_size(path, settings.max_pixels))]
+    sizes = [size for path in paths if (size := header_size(path, settings.max_pixels))]
     stored = [settings.cover.stored_size(size) for size in sizes or [(3000, 4000)]]
     return int(np.mean([3 * height * width for height, width in stored]) * kept["path"].n_unique())
 
@@ -83,7 +83,8 @@ def _existing_part(directory: Path) -> Path:
     return next(folder for folder in (directory, *directory.absolute().parents) if folder.is_dir())
 
 
-def _header_size(path: str, max_pixels: int) -> tuple[int, int] | None:
+def header_size(path: str, max_pixels: int) -> tuple[int, int] | None:
+    """Give the (height, width) of a photo as its first bytes tell it; None where they do not."""
     try:
         with Path(path).open("rb") as file:
             return read_size(file.read(2**20), max_pixels=max_pixels)
