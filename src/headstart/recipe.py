@@ -52,6 +52,7 @@ KEYPOINT_DEFAULTS: dict[str, Any] = {
     "head": "integral",
     "loss": "l1",
     "monitor": "nme",
+    "lr": 1e-3,
 }
 """What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
 
