@@ -90,6 +90,14 @@ def test_help_imports_neither_torch_nor_the_table_library():
     assert done.stdout.splitlines()[-1] == "loaded:"
 
 
+def test_training_says_what_it_read_before_torch_is_imported(digits, tmp_path):
+    script = "import sys; sys.modules['torch'] = None; from headstart.cli import main; main(sys.argv[1:])"
+    arguments = ["train", str(digits), "--out", str(tmp_path / "run"), "--backbone", "resnet10t"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert "300 photos listed; loading resnet10t" in done.stdout
+    assert "torch" in done.stderr  # and only then it was asked for
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

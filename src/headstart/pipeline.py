@@ -220,6 +220,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
+    say(f"{table.frame.height:,} photos listed; loading {recipe.backbone}")  # PyTorch takes seconds to import
     with run.timed("network"):
         network = _make_network(run, table)
     with run.timed("pass over the files"):
@@ -249,10 +250,10 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     from headstart.ancestry import continue_from
     from headstart.models.bundle import load_bundle
     from headstart.models.network import new_network
-    from headstart.training.fit import make_fabric
+    from headstart.training.fit import choose_device
 
     torch.set_num_threads(run.recipe.num_threads or torch.get_num_threads())
-    make_fabric(run.recipe)
+    choose_device(run.recipe)
     if (run.path / "probe" / "probe.json").exists():
         return load_bundle(run.path / "probe").network
     num_targets = table.keypoints.num_keypoints if table.keypoints else len(table.class_names)

@@ -19,7 +19,7 @@ from headstart.progress import say
 from headstart.recipe import Recipe
 from headstart.runs import RunFolder
 from headstart.scoring import Scoring, save_metrics, save_predictions, score
-from headstart.training.fit import make_fabric
+from headstart.training.fit import choose_device
 
 
 def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring | KeypointScoring:
@@ -37,7 +37,7 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work: a place that cannot be written is said at once
     bundle = load_bundle(run.path)
-    bundle.network.to(make_fabric(recipe).device)
+    bundle.network.to(choose_device(recipe))
     if recipe.data is None:
         table = SampleTable.load(run.path / "table.parquet")
         found = reopen(table, run.recipe, image_size=bundle.network.contract.image_size)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from headstart.data.decoding import CoverRule, decode
 from headstart.data.reading import look_at_files, read_in_order
+from headstart.data.records import FORMAT
 from headstart.data.shards import ContentSet, ShardWriter, committed_shards
 from headstart.data.store import PixelStore, StoreSettings, fill_store, plan_store
 from headstart.data.store_place import estimate_raw_bytes
@@ -410,8 +411,8 @@ def test_opening_what_is_not_there_says_so(tmp_path):
 def test_a_store_of_another_format_is_refused(photos, tmp_path):
     filled(photos, tmp_path / "store")
     header = tmp_path / "store" / "index.json"
-    header.write_text(header.read_text().replace('"format": 1', '"format": 7'))
-    with pytest.raises(StoreError, match=r"format must be 1; got 7"):
+    header.write_text(header.read_text().replace(f'"format": {FORMAT}', '"format": 7'))
+    with pytest.raises(StoreError, match=rf"format must be {FORMAT}; got 7"):
         PixelStore.open(tmp_path / "store")
 
 

@@ -19,10 +19,12 @@ def test_a_cpu_trains_in_full_precision():
     assert fabric.strategy.precision.precision == "32-true"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(TrainingError, match="device must be a device of this machine; got 'cuda'"):
-        make_fabric(make_recipe({"device": "cuda"}))
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_named(device: str):
+    if getattr(torch, "cuda" if device == "cuda" else "mps").is_available():
+        pytest.skip("it is there")
+    with pytest.raises(TrainingError, match=f"device must be a device of this machine; got '{device}'"):
+        make_fabric(make_recipe({"device": device}))
 
 
 def test_a_batch_must_divide_among_devices():

@@ -35,6 +35,7 @@ def predict(
         raise RunError(must_be("--out", "a file to write", str(out), f"Name one in it: {out / 'predictions.csv'}"))
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
+    say(f"{len(paths):,} photos; loading {run}")
     from headstart.deploy.predictor import Predictor, load, write_predictions
 
     predictor = load(run, device=device)

@@ -32,6 +32,9 @@ _EIGHTHS: Final = (1, 2, 4, 8)
 """DCT scales used, in eighths. libjpeg-turbo has no vector code for 3, 5, 6 and 7: at 12 megapixels 5/8 takes longer
 than full size. They are also sharper than an antialiased shrink: down to 31 dB against Pillow, where these keep 44."""
 
+_MOST_TAPS_AFTER: Final = 1.45
+"""Largest shrink that is smoothed after the interpolation; beyond, bilinear interpolation passes over too much."""
+
 _TRANSPOSED: Final = (5, 6, 7, 8)
 
 
@@ -154,8 +157,9 @@ def from_pixels(image: NDArray[np.generic] | Image.Image, *, cover: CoverRule) -
 def shrink(pixels: NDArray[np.uint8], size: Size, *, in_place: bool = False) -> NDArray[np.uint8]:
     """Shrink by area averaging. From a factor of 2 on the average is OpenCV's; below, it is weighted by a tent.
 
-    Three taps and bilinear interpolation, with the variance of a tent of one output pixel, take 0.4 ms from 360×640 to
-    256×455 where ``INTER_AREA`` takes 1.2 ms; against an antialiased bilinear shrink PSNR is 49 where it has 50 dB.
+    Three taps and bilinear interpolation have the variance of a tent of one output pixel. From 360×640 to 256×455 the
+    taps before take 0.45 ms and after, where there are fewer pixels, 0.33 ms; ``INTER_AREA`` takes 1.4 ms. Against an
+    antialiased bilinear shrink PSNR is 49 dB with the taps before, 48 after (up to ``_MOST_TAPS_AFTER``), 50 by area.
 
     Args:
         pixels: uint8 of shape (height, width) or (height, width, channels).
@@ -174,7 +178,12 @@ def shrink(pixels: NDArray[np.uint8], size: Size, *, in_place: bool = False) -> 
     ratio_y, ratio_x = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
     if max(ratio_y, ratio_x) >= 2:
         return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    blurred = cv2.sepFilter2D(pixels, -1, _tent(ratio_x), _tent(ratio_y), dst=pixels if in_place else None)
+    if max(ratio_y, ratio_x) <= _MOST_TAPS_AFTER:
+        small = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+        taps = [_taps(_tent_variance(ratio) / ratio**2) for ratio in (ratio_x, ratio_y)]
+        return cv2.sepFilter2D(small, -1, *taps, dst=small).astype(np.uint8, copy=False)
+    taps = [_taps(_tent_variance(ratio)) for ratio in (ratio_x, ratio_y)]
+    blurred = cv2.sepFilter2D(pixels, -1, *taps, dst=pixels if in_place else None)
     return cv2.resize(blurred, size[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
@@ -276,10 +285,14 @@ def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def _tent(ratio: float) -> NDArray[np.float32]:
-    """Three taps that, with bilinear interpolation (variance 1/6), have the variance ratio²/6 of the tent."""
-    side = (ratio * ratio - 1) / 12
-    return np.array([side, 1 - 2 * side, side], np.float32)
+def _tent_variance(ratio: float) -> float:
+    """Give what a tent of one output pixel (ratio²/6) has more of than bilinear interpolation (1/6), in pixels read."""
+    return (ratio * ratio - 1) / 6
+
+
+def _taps(variance: float) -> NDArray[np.float32]:
+    """Give three taps that have this variance, in pixels."""
+    return np.array([variance / 2, 1 - variance, variance / 2], np.float32)
 
 
 def _array_as_rgb(array: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ from headstart.progress import track
 
 Encoding = Literal["raw", "jpeg"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the files' layout or the decoded pixels change; a store of another format is made anew."""
 
 _RECORD: Final = np.dtype(

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from headstart.data.augmentation import evaluation_maps
 from headstart.data.store import PixelStore
@@ -36,6 +35,8 @@ from headstart.training.probe import TargetFeatures, fit_probe, is_better
 from headstart.training.tasks import Task, make_task, mean_targets
 
 if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
     from headstart.models.network import Network
 
 
@@ -84,7 +85,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
         recipe: The settings.
         folder: The run folder; stages found finished in it are not repeated.
     """
-    network.to(make_fabric(recipe).device)
+    network.to(choose_device(recipe))
     first = _first_stage(network, table, store, recipe, folder)
     stage, monitor, before = first["stage"], recipe.monitor, first["scores"]
     seconds, num_images = {stage: first["seconds"]}, {stage: first["num_images"]}
@@ -202,24 +203,36 @@ def word_score(scores: Mapping[str, float], monitor: str) -> str:
     return f"NME {scores['nme']:.2f} %" if monitor == "nme" else f"{monitor.replace('_', ' ')} {scores[monitor]:.4f}"
 
 
-def make_fabric(recipe: Recipe) -> Fabric:
-    """Choose devices and precision: fp32 on a CPU; bf16 on a GPU that has it, else fp16.
+def choose_device(recipe: Recipe) -> torch.device:
+    """Give the device that trains, or the first of several.
 
     Raises:
         TrainingError: The device asked for is not there, or there are fewer devices.
     """
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            must_be("device", "a device of this machine", "cuda", "No CUDA device found; try --device cpu.")
-        )
+    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if recipe.device in is_there and not is_there[recipe.device]():
+        remedy = f"No {recipe.device.upper()} device found; try --device cpu."
+        raise TrainingError(must_be("device", "a device of this machine", recipe.device, remedy))
     on_gpu = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
     if on_gpu and recipe.num_devices > torch.cuda.device_count():
         expected = f"at most {torch.cuda.device_count()}, the CUDA devices here"
         raise TrainingError(must_be("num_devices", expected, recipe.num_devices, "Use fewer."))
-    precision = recipe.precision
+    kind = "cuda" if on_gpu else "cpu" if recipe.device == "auto" else recipe.device
+    return torch.device(kind) if kind == "cpu" else torch.device(kind, 0)
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Choose devices and precision: fp32 on a CPU; bf16 on a GPU that has it, else fp16.
+
+    Raises:
+        TrainingError: See ``choose_device``.
+    """
+    from lightning.fabric import Fabric  # seconds to import, and only fine-tuning needs it
+
+    accelerator, precision = choose_device(recipe).type, recipe.precision
     if precision == "auto":
+        on_gpu = accelerator == "cuda"
         precision = "32-true" if not on_gpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    accelerator = "cuda" if on_gpu else "cpu" if recipe.device == "auto" else recipe.device
     strategy = "ddp_spawn" if recipe.num_devices > 1 else "auto"
     return Fabric(accelerator=accelerator, devices=recipe.num_devices, precision=precision, strategy=strategy)
 
