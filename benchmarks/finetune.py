@@ -35,9 +35,14 @@ def main() -> None:
     num_steps, rounds = (4, 2) if arguments.quick else (12, 7)
     with tempfile.TemporaryDirectory() as scratch:
         tuning = _tuning(data, Path(scratch), num_steps=num_steps)
-        ratios = [_epoch_speed(tuning, num_steps) / _bare_speed(tuning, num_steps) for _ in range(rounds + 1)][1:]
+        ratios = speed_ratios(tuning, num_steps=num_steps, rounds=rounds)
     aim = Aim("finetune-epoch-vs-bare-step", statistics.median(ratios), 0.95, spread=(min(ratios), max(ratios)))
     finish([aim], packages=("headstart", "torch", "timm"), record=arguments.record)
+
+
+def speed_ratios(tuning: FineTuning, *, num_steps: int, rounds: int) -> list[float]:
+    """Give the epoch's speed over that of the bare step in each round, after one round to warm up."""
+    return [_epoch_speed(tuning, num_steps) / _bare_speed(tuning, num_steps) for _ in range(rounds + 1)][1:]
 
 
 def _tuning(data: Path, scratch: Path, *, num_steps: int) -> FineTuning:
@@ -65,7 +70,7 @@ def _epoch_speed(tuning: FineTuning, num_steps: int) -> float:
 def _bare_speed(tuning: FineTuning, num_steps: int) -> float:
     """Images a second of steps on one batch of random pixels."""
     size = tuning.recipe.batch_size
-    pixels = torch.randint(0, 256, (size, 224, 224, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (size, *tuning.network.contract.image_size, 3), dtype=torch.uint8)
     batch = Batch(pixels=pixels, positions=np.arange(size), affine=identity(size))
     start = time.perf_counter()
     for _ in range(num_steps):
