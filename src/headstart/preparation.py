@@ -52,7 +52,7 @@ def prepare(
         say(line)
     if table.keypoints is None:
         return PreparedData(table, store, found)
-    table, checked = check_keypoints(table, table.keypoints, recipe)
+    table, checked = check_keypoints(table, table.keypoints, recipe, num_examples=8 if with_splits else 3)
     for line in checked.lines:
         say(line)
     return PreparedData(table, store, found, checked)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from headstart.data.keypoint_doctor import Examination
     from headstart.recipe import Recipe
 
-_NUM_EXAMPLES: Final = 8
 _WORDS: Final = {
     "outside": "with points outside the picture",
     "collapsed": "whose points lie in one spot",
@@ -46,13 +45,16 @@ class KeypointCheck:
     lines: tuple[str, ...]
 
 
-def check_keypoints(table: SampleTable, layout: KeypointLayout, recipe: Recipe) -> tuple[SampleTable, KeypointCheck]:
+def check_keypoints(
+    table: SampleTable, layout: KeypointLayout, recipe: Recipe, *, num_examples: int = 8
+) -> tuple[SampleTable, KeypointCheck]:
     """Examine the points of the kept samples and find left and right.
 
     Args:
         table: After the pass over the files, so that the sizes of the photos are known.
         layout: Of the table.
         recipe: Names a file of pairs (``flip_pairs``), which counts more than what the shapes say.
+        num_examples: Samples named for each kind of finding.
 
     Returns:
         The table with pairs in its layout, and what was found.
@@ -69,7 +71,8 @@ def check_keypoints(table: SampleTable, layout: KeypointLayout, recipe: Recipe) 
     note = _pairs_note(found.pairs, source=recipe.flip_pairs)
     pairs = given if given is not None else found.pairs.pairs if found.pairs.is_sure else None
     known = replace(layout, flip_pairs=pairs, flip_note=note)
-    lines = (f"keypoints: {layout.num_keypoints} a sample. {note}", *_finding_lines(found, kept["path"]), *found.notes)
+    named = _finding_lines(found, kept["path"], num_examples)
+    lines = (f"keypoints: {layout.num_keypoints} a sample. {note}", *named, *found.notes)
     return replace(table, keypoints=known), KeypointCheck(found, lines)
 
 
@@ -83,14 +86,14 @@ def _pairs_note(found: FlipPairs, *, source: str | None) -> str:
     return f"Left and right could not be told apart, so no picture is mirrored: {found.reason.rstrip('.')}."
 
 
-def _finding_lines(found: Examination, paths: pl.Series) -> list[str]:
+def _finding_lines(found: Examination, paths: pl.Series, num_examples: int) -> list[str]:
     lines = []
     for kind, words in _WORDS.items():
         of_kind = found.findings.filter(pl.col("kind") == kind)
         if of_kind.is_empty():
             continue
         lines.append(f"keypoints: {of_kind['row'].n_unique():,} samples {words}")
-        shown = of_kind.head(_NUM_EXAMPLES)
+        shown = of_kind.head(num_examples)
         names = paths[shown["row"].to_numpy()].to_list()
         lines += [f"  {name}: {detail}" for name, detail in zip(names, shown["detail"], strict=True)]
         more = of_kind.height - shown.height

@@ -1,0 +1,296 @@
+"""Keypoints from annotation JSON to a bundle: drawn faces of many persons, three of them with broken labels."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import headstart
+from headstart.cli import main
+from headstart.data.table import SampleTable
+from headstart.drawing.faces import FLIP_PAIRS
+from headstart.errors import RecipeError, RunError
+from headstart.models.bundle import load_bundle
+from headstart.preparation import reopen
+from headstart.samples import write_faces
+from headstart.training.fit import make_fabric, samples_of
+from headstart.training.history import read_history
+from headstart.training.loop import FineTuning, TrainingData
+from headstart.training.tasks import make_task
+
+SMALL = {
+    "backbone": "test_resnet",
+    "weights": "none",
+    "image_size": 48,
+    "crop_to_box": "Face",
+    "epochs": 2,
+    "batch_size": 8,
+    "lr": 3e-3,
+    "num_threads": 2,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    """72 drawn faces of six persons as JSON files, three of them broken."""
+    folder = tmp_path_factory.mktemp("data") / "얼굴"
+    write_faces(folder, count=72, with_broken=True)
+    return folder
+
+
+def train(faces: Path, out: Path, **settings):
+    places = {"annotations": str(faces / "labels")}
+    return headstart.train(faces / "images", out=out, **places, **SMALL | settings)
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory):
+    return train(faces, tmp_path_factory.mktemp("runs") / "first")
+
+
+def metrics_of(run) -> dict:
+    return json.loads((run.path / "metrics.json").read_text())
+
+
+def test_broken_labels_are_left_out_by_name_and_the_rest_is_trained_on(run):
+    table = SampleTable.load(run.path / "table.parquet")
+    assert table.excluded_counts == {"bad annotation": 3}
+    assert metrics_of(run)["counts"] == {"found": 72, "kept": 69, "excluded": {"bad annotation": 3}}
+    assert table.frame["detail"].drop_nulls().len() == 3
+
+
+def test_persons_stand_in_one_split_only(run):
+    kept = SampleTable.load(run.path / "table.parquet").kept
+    assert kept["group"].null_count() == 0
+    assert kept.group_by("group").agg(pl.col("split").n_unique())["split"].max() == 1
+
+
+def test_the_pairs_of_the_drawn_faces_are_found(run):
+    table = SampleTable.load(run.path / "table.parquet")
+    assert table.keypoints is not None
+    assert set(map(frozenset, table.keypoints.flip_pairs)) == set(map(frozenset, FLIP_PAIRS))
+    assert load_bundle(run.path).keypoints == table.keypoints
+
+
+def test_metrics_and_predictions_say_the_same(run):
+    metrics, rows = metrics_of(run), pl.read_parquet(run.path / "predictions.parquet")
+    assert metrics["task"] == "keypoints"
+    test = rows.filter(split="test")
+    assert metrics["test"]["nme"]["value"] == pytest.approx(test["nme"].mean())
+    assert {"x1", "y70"} <= set(rows.columns)
+    assert len(metrics["details"]["test"]["per_point"]) == 70
+    assert set(metrics["details"]["test"]["per_group"]) == set(test["group"])
+
+
+def test_the_report_shows_faces_points_and_persons(run):
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    for words in ("NME", "Known against new", "Worst", "Error of each point", "bad annotation"):
+        assert words in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_history_holds_the_error_of_every_epoch(run):
+    history = read_history(run.path)
+    assert history["stage"].to_list() == ["fine-tune"] * SMALL["epochs"]
+    assert history["validation_nme"].is_not_null().all()
+
+
+def test_a_bundle_gives_the_same_points_in_a_process_without_the_training_data(run, faces, tmp_path):
+    shutil.copytree(run.path / "bundle", tmp_path / "bundle")
+    photo = next((faces / "images").rglob("*.jpg"))
+    here = headstart.load(run.path, device="cpu").predict(photo)[0].points
+    code = (
+        "import sys, json, headstart\n"
+        "answer = headstart.load(sys.argv[1], device='cpu').predict(sys.argv[2])[0]\n"
+        "print(json.dumps(answer.points.tolist()))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "bundle"), str(photo)]
+    there = json.loads(subprocess.run(command, capture_output=True, check=True, text=True, cwd=tmp_path).stdout)
+    assert np.abs(np.array(there) - here).max() < 0.01
+
+
+def test_points_follow_a_picture_of_another_size_and_shape(run, faces):
+    """The same face, twice as large and beside a wide bar: the same box gives the same points, moved likewise."""
+    photo = cv2.imread(str(next((faces / "images").rglob("*.jpg"))))[:, :, ::-1]
+    box = np.array([[400.0, 100.0, 900.0, 650.0]])
+    model = headstart.load(run.path, device="cpu")
+    large = cv2.resize(np.ascontiguousarray(photo), None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    moved = np.array([300.0, 0.0])
+    beside = np.concatenate([np.zeros((len(photo), 300, 3), np.uint8), photo], axis=1)
+    points = model.predict([photo], boxes=box)[0].points
+    assert np.abs(model.predict([large], boxes=2 * box)[0].points / 2 - points).max() < 3
+    answer = model.predict([beside], boxes=box + np.tile(moved, 2))[0].points
+    assert np.abs(answer - moved - points).max() < 0.01
+
+
+def test_predict_writes_points_and_draws_them(run, faces, tmp_path, capsys):
+    photos = sorted(str(path) for path in (faces / "images").rglob("*.jpg"))[:3]
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    out, drawn = tmp_path / "points.csv", tmp_path / "그림"
+    command = ["predict", str(run.path), *photos, str(tmp_path / "broken.jpg"), "--out", str(out), "--draw", str(drawn)]
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 1
+    assert "give --boxes" in capsys.readouterr().out
+    rows = pl.read_csv(out)
+    assert rows["error"].is_null().to_list() == [True, True, True, False]
+    assert rows["x1"].is_null().to_list() == [False, False, False, True]
+    pictures = [cv2.imread(str(path)) for path in sorted(drawn.iterdir())]
+    assert [picture.shape for picture in pictures] == [(720, 1280, 3)] * 3
+
+
+def test_flags_of_a_classifier_are_refused_for_points(run, faces, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", str(run.path), str(faces / "images"), "--out", str(tmp_path / "a.csv"), "--top-k", "3"])
+    assert "--top-k must be given to a classifier only; got 'a model of keypoints'" in capsys.readouterr().err
+
+
+def test_evaluate_scores_the_test_again_and_other_faces(run, tmp_path):
+    again = headstart.evaluate(run.path)
+    assert again.evaluations["test"].scores["nme"].value == pytest.approx(
+        metrics_of(run)["test"]["nme"]["value"], rel=1e-3
+    )
+    write_faces(tmp_path / "others", count=12, seed=5)
+    others = {"annotations": str(tmp_path / "others" / "labels")}
+    found = headstart.evaluate(run.path, tmp_path / "others" / "images", out=tmp_path / "scores", **others)
+    assert found.evaluations["test"].num_samples == 12
+    assert (tmp_path / "scores" / "metrics.json").exists()
+
+
+def test_a_run_goes_on_from_another_with_its_own_settings(run, faces, tmp_path):
+    further = train(faces, tmp_path / "further", from_run=str(run.path), lr=1e-4, epochs=1)
+    metrics = metrics_of(further)
+    start = metrics_of(run)["validation"]["nme"]["value"]
+    assert metrics["stages"]["probe"]["nme"] == pytest.approx(start, rel=1e-3)
+    assert metrics["validation"]["nme"]["value"] <= start * 1.001
+    assert str(run.path) in (further.path / "report.html").read_text(encoding="utf-8")
+    third = train(faces, tmp_path / "third", from_run=str(further.path), epochs=1)
+    assert len(third.facts["ancestry"]) == 2
+
+
+def test_a_run_of_another_head_or_image_size_cannot_be_gone_on_from(run, faces, tmp_path):
+    with pytest.raises(
+        RunError, match=r"(?s)head must be 'integral'.*got 'coordinates'.*image_size must be \(48, 48\)"
+    ):
+        train(faces, tmp_path / "other", from_run=str(run.path), head="coordinates", image_size=64)
+
+
+def test_a_finished_run_is_extended_and_says_that_its_test_was_seen(faces, tmp_path):
+    first = train(faces, tmp_path / "run", epochs=1)
+    before = metrics_of(first)["test"]["nme"]["value"]
+    headstart.pipeline.resume(first.path, epochs=2)
+    history = read_history(first.path)
+    assert history["epoch"].to_list() == [1, 2]
+    assert f"NME {before:.2f} %" in (first.path / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(RunError, match="--epochs must be more than the run's 2; got 2"):
+        headstart.pipeline.resume(first.path, epochs=2)
+
+
+@pytest.mark.parametrize("head", ["coordinates", "integral", "simcc"])
+def test_training_goes_on_from_any_step_with_the_same_bits(run, tmp_path, head):
+    recipe = run.recipe.updated(head=head, loss={"simcc": "simcc"}.get(head, "l1"), epochs=2, image_size=(64, 64))
+    table = SampleTable.load(run.path / "table.parquet")
+    store = reopen(table, run.recipe, image_size=(48, 48)).store
+    task = make_task(recipe, table)
+    data = TrainingData(store, *(samples_of(task, table, store, split) for split in ("train", "validation")))
+
+    def tuning(folder):
+        from headstart.models.network import new_network
+
+        network = new_network(recipe, 70)
+        network.unfreeze("all")
+        return FineTuning(make_fabric(recipe), network, data, task=task, recipe=recipe, folder=folder)
+
+    whole, first = tuning(tmp_path / "whole"), tuning(tmp_path / "parts")
+    whole.run()
+    step, done = first.train_step, []
+
+    def counted(batch):
+        step(batch)
+        done.append(batch)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    first.train_step = counted
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = tuning(tmp_path / "parts")
+    second.run()
+    pairs = zip(whole.network.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_the_probe_learns_coordinates_on_cached_features(faces, tmp_path):
+    run = train(faces, tmp_path / "run", head="coordinates", epochs=0, probe_epochs=8)
+    errors = read_history(run.path)["validation_nme"].to_list()
+    assert metrics_of(run)["chosen"] == "probe"
+    assert errors[-1] < errors[0]
+
+
+def test_pixel_targets_are_learned_in_pixels_and_answered_in_shares(faces, tmp_path):
+    run = train(faces, tmp_path / "run", head="coordinates", targets="pixels", epochs=1, probe_epochs=3, loss="mse")
+    assert load_bundle(run.path).network.head.frame == (48, 48)
+    assert metrics_of(run)["test"]["mae"]["value"] < 0.5  # shares of the frame, whatever training measured in
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"head": "linear"}, "head must be one for keypoints; got 'linear'"),
+        ({"loss": "cross_entropy"}, "loss must be one for keypoints; got 'cross_entropy'"),
+        ({"loss": "simcc"}, "loss must be one for the head 'integral'; got 'simcc'"),
+        ({"targets": "pixels"}, "targets must be 'normalised' for the head 'integral'; got 'pixels'"),
+        ({"nme_by": "points"}, "nme_points must be given where nme_by is 'points'; got none"),
+        ({"nme_points": "3,3"}, "recipe.nme_points must be two different point numbers from 0"),
+        ({"epochs": 0}, "epochs must be at least 1 for the head 'integral'"),
+        ({"name_pattern": "(x"}, "recipe.name_pattern must be a regular expression"),
+        ({"name_pattern": "(x)"}, "recipe.name_pattern must be a regular expression with named groups"),
+        ({"monitor": "accuracy"}, "monitor must be one for keypoints; got 'accuracy'"),
+    ],
+)
+def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
+    from headstart.recipe import make_recipe
+
+    with pytest.raises(RecipeError, match=message):
+        make_recipe({"task": "keypoints"} | settings)
+
+
+def test_settings_of_keypoints_are_refused_for_classes():
+    from headstart.recipe import make_recipe
+
+    with pytest.raises(RecipeError, match="annotations must be left out for classification; got 'labels'"):
+        make_recipe({"annotations": "labels"})
+
+
+@pytest.mark.slow
+def test_a_network_from_scratch_finds_points_on_persons_never_seen(tmp_path):
+    write_faces(tmp_path / "faces", count=240)
+    settings = {"backbone": "resnet10t", "epochs": 12, "batch_size": 16, "lr": 2e-3, "image_size": 64}
+    run = train(tmp_path / "faces", tmp_path / "run", **settings)
+    assert metrics_of(run)["test"]["nme"]["value"] < 8
+
+
+@pytest.mark.real_data
+def test_the_udacity_table_trains_as_it_stands_and_names_points_outside(real_data, tmp_path, capsys):
+    folder = real_data / "face_keypoints_udacity"
+    table = tmp_path / "some.csv"
+    rows = pl.read_csv(folder / "training_frames_keypoints.csv")
+    outside = ["Mariana_Ohata_22", "Chris_Cooper_42", "Eliza_Dushku_22", "Eliza_Dushku_20", "Eliza_Dushku_21"]
+    outside.append("Charlotte_Casiraghi_00")
+    chosen = rows[:, 0].str.strip_suffix(".jpg").is_in(outside) | pl.Series(range(len(rows))).is_in(range(200))
+    rows.filter(chosen).write_csv(table)
+    settings = {"image_root": str(folder / "training"), "group_pattern": r"(.*)_\d+\.jpg", "nme_points": "36,45"}
+    small = {name: value for name, value in SMALL.items() if name != "crop_to_box"}
+    run = headstart.train(table, out=tmp_path / "run", **settings, **small | {"epochs": 1})
+    said = capsys.readouterr().out
+    assert "keypoints: 6 samples with points outside the picture" in said
+    assert "29 left/right pairs found" in said
+    assert metrics_of(run)["details"]["test"]["divided_by"] == "the distance between the points 36 and 45"
