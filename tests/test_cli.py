@@ -376,9 +376,9 @@ def test_photos_that_were_trained_on_are_said(headstart, finished_run, digits):
 # --- the README
 
 
-def _quickstart():
-    """Give the commands of the README's first block under Quickstart, without their remarks."""
-    block = README.read_text(encoding="utf-8").split("## Quickstart")[1].split("```")[1]
+def _commands(heading):
+    """Give the commands of the README's first block under a heading, without their remarks."""
+    block = README.read_text(encoding="utf-8").split(heading)[1].split("```")[1]
     return [shlex.split(line, comments=True)[1:] for line in block.strip().splitlines()]
 
 
@@ -388,11 +388,31 @@ def test_the_readme_says_what_can_be_run(headstart, digits, tmp_path, monkeypatc
         shutil.copytree(digits, name)
     Path("new").mkdir()
     shutil.copy(next(Path("photos/3").iterdir()), "new/photo.jpg")
-    commands = _quickstart()
-    assert [command[0] for command in commands] == ["check", "train", "predict", "evaluate", "train", "train"]
+    commands = _commands("## Quickstart")
+    assert [command[0] for command in commands] == ["check", "train", "predict", "evaluate", *["train"] * 3]
     for command in commands:
         is_new = command[0] == "train" and command[1].endswith("/")
         code, text = headstart(*command, *(FLAGS if is_new else []))
         assert code == 0, text
     assert Path("out.csv").exists()
     assert Path("runs/again/report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_readme_says_what_can_be_done_with_keypoints(headstart, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("clip").mkdir()
+    commands = _commands("### Keypoints")
+    assert [command[0] for command in commands] == ["sample", "check", "train", "predict", "train", "train", "convert"]
+    small = {
+        "sample": ["--count", "72"],
+        "train": ["--backbone", "test_resnet", "--weights", "none", "--image-size", "48"],
+    }
+    for command in commands:
+        further = small.get(command[0], []) if "--resume" not in command else []
+        further = [*further, "--epochs", "1"] if command[0] == "train" and further else further
+        code, text = headstart(*[word if word != "20" else "2" for word in command], *further)
+        assert code == 0, text
+        if command[0] == "sample":
+            shutil.copy(next(Path("faces/images").rglob("*.jpg")), "clip/photo.jpg")
+    assert {"points.csv", "drawn", "account"} <= {path.name for path in Path().iterdir()}

@@ -166,7 +166,14 @@ def test_evaluate_scores_the_test_again_and_other_faces(run, tmp_path):
 
 
 def test_a_run_goes_on_from_another_with_its_own_settings(run, faces, tmp_path):
-    further = train(faces, tmp_path / "further", from_run=str(run.path), lr=1e-4, epochs=1)
+    places = {"annotations": str(faces / "labels"), "num_threads": 2, "device": "cpu", "batch_size": 8}
+    further = headstart.train(
+        faces / "images", out=tmp_path / "further", from_run=str(run.path), lr=1e-4, epochs=1, seed=9, **places
+    )
+    assert further.recipe.backbone == SMALL["backbone"]
+    assert further.recipe.crop_to_box == "Face"
+    splits = [SampleTable.load(one.path / "table.parquet").frame["split"] for one in (run, further)]
+    assert splits[0].equals(splits[1], null_equal=True)
     metrics = metrics_of(further)
     start = metrics_of(run)["validation"]["nme"]["value"]
     assert metrics["stages"]["probe"]["nme"] == pytest.approx(start, rel=1e-3)
@@ -174,6 +181,12 @@ def test_a_run_goes_on_from_another_with_its_own_settings(run, faces, tmp_path):
     assert str(run.path) in (further.path / "report.html").read_text(encoding="utf-8")
     third = train(faces, tmp_path / "third", from_run=str(further.path), epochs=1)
     assert len(third.facts["ancestry"]) == 2
+
+
+def test_images_that_an_ancestor_was_trained_on_are_said(run, faces, tmp_path):
+    other = train(faces, tmp_path / "other", from_run=str(run.path), epochs=1, resplit=True, seed=3)
+    assert any(line.startswith(f"Leak from {run.path}") for line in other.facts["leaks"])
+    assert "The given split leaks" in (other.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_of_another_head_or_image_size_cannot_be_gone_on_from(run, faces, tmp_path):

@@ -5,14 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
+from headstart.data.table import SampleTable
 from headstart.errors import RunError, all_at_once, must_be
 from headstart.models.bundle import Bundle, load_bundle
 from headstart.runs import RunFolder
 
 if TYPE_CHECKING:
-    from headstart.data.table import SampleTable
     from headstart.models.network import Network
     from headstart.recipe import Recipe
+
+
+def seen_before(path: Path, table: SampleTable) -> list[str]:
+    """Say how many validation and test images an ancestor has learned from: they flatter the scores.
+
+    Args:
+        path: The run that this one goes on from.
+        table: Split, with content hashes.
+    """
+    if not (path / "table.parquet").exists():
+        return []
+    learned = SampleTable.load(path / "table.parquet").kept.filter(pl.col("split") == "train")["content_hash"]
+    lines = []
+    for split in ("validation", "test"):
+        count = table.kept.filter(pl.col("split") == split)["content_hash"].is_in(learned.implode()).sum()
+        if count:
+            lines.append(
+                f"Leak from {path}: it was trained on {count:,} of the {split} images; --split takes its split."
+            )
+    return lines
 
 
 def continue_from(path: Path, recipe: Recipe, table: SampleTable) -> tuple[Network, list[str]]:

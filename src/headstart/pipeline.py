@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
-from headstart.data.sources import guess_task, read_source
+from headstart.data.sources import read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError, WeightsError, must_be
@@ -25,6 +25,7 @@ from headstart.memory import keep_freed_memory
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe, make_recipe
+from headstart.resolution import completed
 from headstart.runs import RunFolder
 from headstart.samples import write_digits
 
@@ -232,6 +233,13 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
         save_split(table, run.path / "split.parquet")
         lines, account = describe(report), describe_account(found.account, with_splits=False)
         account += found.keypoints.lines if found.keypoints else ()
+        if recipe.from_run is not None:
+            from headstart.ancestry import seen_before
+
+            seen = seen_before(Path(recipe.from_run), table)
+            lines += seen
+            for line in seen:
+                say(line)
         leaks = [line for line in lines if line.startswith("Leak ")]
         run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
         table.save(table_file)
@@ -326,7 +334,7 @@ def _resolve(
     named = settings if data is None else {**settings, "data": data}
     given = {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
     given = (recipe.model_dump(exclude_unset=True) if recipe else {}) | given
-    resolved = make_recipe(given | guess_task(given))
+    resolved = make_recipe(completed(given))
     if needs_data and resolved.data is None:
         raise RecipeError(must_be("data", "a folder, a table or an archive", None, "Say where the photos are."))
     return resolved

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
-from headstart.data.sources import guess_task
 from headstart.errors import did_you_mean, must_be
 from headstart.recipe import Recipe, flag_name, make_recipe, read_recipe
+from headstart.resolution import completed
 
 
 def with_recipe_flags(
@@ -75,7 +75,7 @@ def recipe_from_flags(
     flags = {name: value for name, value in given.items() if name in known}
     base = read_recipe(recipe_file) if recipe_file else {}
     resolved = {**base, **(fixed or {}), **flags}
-    return make_recipe(resolved | guess_task(resolved), flags=flags, problems=problems)
+    return make_recipe(completed(resolved), flags=flags, problems=problems)
 
 
 def _near_flag(name: str, known: Sequence[str]) -> str:
