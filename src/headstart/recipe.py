@@ -240,13 +240,7 @@ class Recipe(BaseModel):
     @field_validator("name_pattern")
     @classmethod
     def _pattern_names_columns(cls, pattern: str | None) -> str | None:
-        if pattern is None:
-            return None
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"a regular expression; {error}") from None
-        if not compiled.groupindex:
+        if pattern is not None and not _compiled(pattern).groupindex:
             raise ValueError("a regular expression with named groups, e.g. '(?P<person>\\d+)_'")
         return pattern
 
@@ -260,13 +254,7 @@ class Recipe(BaseModel):
     @field_validator("group_pattern")
     @classmethod
     def _pattern_has_a_capture(cls, pattern: str | None) -> str | None:
-        if pattern is None:
-            return None
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"a regular expression; {error}") from None
-        if not compiled.groups:
+        if pattern is not None and not _compiled(pattern).groups:
             raise ValueError("a regular expression with a capture in parentheses, e.g. '(person\\d+)_'")
         return pattern
 
@@ -305,6 +293,13 @@ class Recipe(BaseModel):
         values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
         with written_aside(path) as aside:
             aside.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"a regular expression; {error}") from None
 
 
 def _task_problems(recipe: Recipe) -> Iterator[str]:

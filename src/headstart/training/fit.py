@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headstart.data.augmentation import evaluation_maps
 from headstart.data.store import PixelStore
 from headstart.data.table import SampleTable
 from headstart.errors import TrainingError, must_be
@@ -32,7 +31,7 @@ from headstart.training.features import FeatureCache, cache_features
 from headstart.training.history import History, Row
 from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
 from headstart.training.probe import TargetFeatures, fit_probe, is_better
-from headstart.training.tasks import Task, make_task, mean_targets
+from headstart.training.tasks import Task, make_task, mean_targets, view_maps
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -169,13 +168,7 @@ def _probe(
 
 def _target_features(cache: FeatureCache, samples: Any, network: Network, task: Task) -> TargetFeatures:
     positions, contract = np.arange(len(samples)), network.contract
-    maps = evaluation_maps(
-        samples.stored_sizes,
-        image_size=contract.image_size,
-        fit=contract.fit,
-        crop_fraction=contract.crop_fraction,
-        boxes=samples.boxes,
-    )
+    maps = view_maps(samples, contract)
     targets = task.targets(samples, positions, maps.affine, contract)
     return TargetFeatures.from_arrays(cache.of(samples.records, samples.boxes), targets, samples)
 

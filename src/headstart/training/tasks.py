@@ -58,6 +58,11 @@ class Samples(Protocol):
         ...
 
     @property
+    def stored_sizes(self) -> NDArray[np.integer]:
+        """(height, width) of the stored photos, shape (n, 2)."""
+        ...
+
+    @property
     def boxes(self) -> NDArray[np.float64] | None:
         """The part of each stored photo that the model looks at, shape (n, 4); None: all of it."""
         ...
@@ -274,7 +279,7 @@ def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:
     return torch.where(counts > 0, means, torch.full_like(means, 0.5))
 
 
-def view_maps(samples: KeypointSamples, contract: InputContract) -> Maps:
+def view_maps(samples: Samples, contract: InputContract) -> Maps:
     """Give the maps of validation, test and use."""
     return evaluation_maps(
         samples.stored_sizes,
