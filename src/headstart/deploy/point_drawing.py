@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from headstart.errors import HeadstartError, must_be
 
 _SIZES: Final = (0.0065, 0.012)  # least and greatest radius of a mark, as shares of the picture's longer side
+_LEAST_DRAWN: Final = 0.0025  # in a whole photo, where a face may be small
 
 
 def draw_points(
@@ -41,7 +42,7 @@ def draw_points(
     """
     places, shown, _ = checked_points(points, visible, None)
     height, width = image.shape[:2]
-    radius = max(1.2, mark_radius(places[shown], max(height, width)))
+    radius = max(1.2, mark_radius(places[shown], max(height, width), least=_LEAST_DRAWN))
     drawn = np.ascontiguousarray(image).copy()
     for place, is_shown in zip(places, shown, strict=True):
         if not np.isfinite(place).all() or np.abs(place).max() > 4 * max(height, width):
@@ -72,9 +73,9 @@ def checked_points(
     return places, shown & np.isfinite(places).all(axis=1), answers
 
 
-def mark_radius(places: NDArray[np.float64], side: float) -> float:
+def mark_radius(places: NDArray[np.float64], side: float, *, least: float = _SIZES[0]) -> float:
     """Give the radius of a mark: a third of the usual distance to the next point, within bounds."""
-    least, greatest = (share * side for share in _SIZES)
+    least, greatest = least * side, _SIZES[1] * side
     if len(places) < 2:
         return round(greatest, 2)
     distances = np.linalg.norm(places[:, None] - places[None], axis=2)
