@@ -276,6 +276,17 @@ def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
         make_recipe({"task": "keypoints"} | settings)
 
 
+def test_points_that_the_data_does_not_have_are_refused_before_the_pass(faces, tmp_path):
+    with pytest.raises(ValueError, match=r"--nme-points must be two point numbers from 0 to 69; got \[36, 99\]"):
+        train(faces, tmp_path / "run", nme_points="36,99")
+    assert not (tmp_path / "run" / "table.parquet").exists()
+
+
+def test_a_batch_of_broken_photos_alone_has_no_points(run):
+    answers = headstart.load(run.path, device="cpu").predict([b"", b""])
+    assert [(answer.points, answer.error) for answer in answers] == [(None, "empty: the file has no bytes")] * 2
+
+
 def test_settings_of_keypoints_are_refused_for_classes():
     from headstart.recipe import make_recipe
 

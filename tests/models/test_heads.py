@@ -41,6 +41,16 @@ def test_a_keypoint_head_gives_a_point_for_each_keypoint(kind):
 
 
 @pytest.mark.parametrize("kind", KEYPOINT_HEADS)
+def test_mixed_precision_does_not_round_coordinates(kind):
+    head = KEYPOINT_HEADS[kind]().eval()
+    features = features_for(head).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answers = head.decode(head(features))
+    assert answers.dtype == torch.float32
+    assert torch.allclose(answers, head.decode(head(features.float())), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KEYPOINT_HEADS)
 def test_every_parameter_of_a_head_learns(kind):
     head = KEYPOINT_HEADS[kind]()
     head.decode(head(features_for(head))).square().sum().backward()

@@ -49,12 +49,21 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
         (('cat', 'dog'), 2)
     """
     if recipe.task == "keypoints":
-        return read_keypoint_source(recipe, unpack_dir=unpack_dir)
+        return _with_known_points(read_keypoint_source(recipe, unpack_dir=unpack_dir), recipe)
     place, notes = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
     table = _read_place(place, recipe)
     frame, group_notes = take_groups(table.frame, recipe)
     table = table.with_frame(frame, *notes, *group_notes, *_class_notes(table))
     _check_classes(table, place, min_classes)
+    return table
+
+
+def _with_known_points(table: SampleTable, recipe: Recipe) -> SampleTable:
+    """Refuse points that errors shall be divided by and the data does not have, before anything is done."""
+    num_keypoints = table.keypoints.num_keypoints if table.keypoints else 0
+    if recipe.nme_points and max(recipe.nme_points) >= num_keypoints:
+        expected = f"two point numbers from 0 to {num_keypoints - 1}"
+        raise SourceError(must_be("--nme-points", expected, list(recipe.nme_points), "Points are counted from 0."))
     return table
 
 

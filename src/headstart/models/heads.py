@@ -118,7 +118,8 @@ class CoordinateHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Give the coordinates of pooled features."""
-        return self.linear(self.dropout(features))
+        with _full_precision(features):
+            return self.linear(self.dropout(features.float()))
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Give coordinates (n, num_keypoints, 2) as shares of the model's frame."""
@@ -173,12 +174,14 @@ class IntegralHead(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Give the coordinates of a feature map."""
-        heatmaps = nn.functional.pixel_shuffle(self.heatmaps(self.dropout(self.narrow(feature_map))), UPSAMPLING)
-        n, points, height, width = heatmaps.shape
-        mass = heatmaps.float().flatten(2).softmax(2).view(n, points, height, width)
-        x = mass.sum(2) @ _places(width, mass)
-        y = mass.sum(3) @ _places(height, mass)
-        return torch.stack([x, y], 2).flatten(1)
+        with _full_precision(feature_map):
+            narrow = self.dropout(self.narrow(feature_map.float()))
+            heatmaps = nn.functional.pixel_shuffle(self.heatmaps(narrow), UPSAMPLING)
+            n, points, height, width = heatmaps.shape
+            mass = heatmaps.flatten(2).softmax(2).view(n, points, height, width)
+            x = mass.sum(2) @ _places(width, mass)
+            y = mass.sum(3) @ _places(height, mass)
+            return torch.stack([x, y], 2).flatten(1)
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Give coordinates (n, num_keypoints, 2) as shares of the model's frame."""
@@ -244,9 +247,10 @@ class SimccHead(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Give the logits of a feature map: for each point the columns' first, then the rows'."""
-        answers = self.filters(self.dropout(self.narrow(feature_map))).flatten(2)
-        hidden = self.hidden(answers)
-        return torch.cat([self.columns(hidden), self.rows(hidden)], 2)
+        with _full_precision(feature_map):
+            answers = self.filters(self.dropout(self.narrow(feature_map.float()))).flatten(2)
+            hidden = self.hidden(answers)
+            return torch.cat([self.columns(hidden), self.rows(hidden)], 2)
 
     def split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Give the logits of the columns (x) and of the rows (y)."""
@@ -255,8 +259,9 @@ class SimccHead(nn.Module):
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Give coordinates (n, num_keypoints, 2) as shares of the model's frame: the mean of each distribution."""
-        means = [part.float().softmax(-1) @ bin_centres(part.shape[-1], part) for part in self.split(outputs)]
-        return torch.stack(means, -1)
+        with _full_precision(outputs):
+            means = [part.float().softmax(-1) @ bin_centres(part.shape[-1], part) for part in self.split(outputs)]
+            return torch.stack(means, -1)
 
 
 def bin_centres(num_bins: int, like: Tensor) -> Tensor:
@@ -285,6 +290,11 @@ def build_head(kind: str, num_features: int, settings: Mapping[str, Any]) -> nn.
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
     return HEADS[kind](num_features, **values)
+
+
+def _full_precision(values: Tensor) -> torch.autocast:
+    """Leave mixed precision: bfloat16 tells a place in the frame to half a pixel of 224 at best."""
+    return torch.autocast(values.device.type, enabled=False)
 
 
 def _narrowing(num_features: int) -> nn.Sequential:
