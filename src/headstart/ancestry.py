@@ -53,6 +53,7 @@ def continue_from(path: Path, recipe: Recipe, table: SampleTable) -> tuple[Netwo
     problems = [*_differing_settings(bundle, recipe), *_differing_targets(bundle, table)]
     if problems:
         raise RunError(all_at_once(problems))
+    bundle.network.head.dropout.p = recipe.dropout
     ancestry = [*bundle.metadata.get("extra", {}).get("ancestry", []), _describe(path, bundle)]
     return bundle.network, ancestry
 
@@ -64,12 +65,18 @@ def _differing_settings(bundle: Bundle, recipe: Recipe) -> list[str]:
         "head": (bundle.network.head.kind, recipe.head),
         "fit": (contract.fit, recipe.fit),
         "image_size": (contract.image_size, recipe.image_size or contract.image_size),
+        "targets": (_targets(bundle), recipe.targets),
     }
     return [
         must_be(name, f"{theirs!r}, as in the run that this one goes on from", ours, "Set it so, or train anew.")
         for name, (theirs, ours) in pairs.items()
         if theirs != ours
     ]
+
+
+def _targets(bundle: Bundle) -> str:
+    is_pixels = getattr(bundle.network.head, "frame", (1, 1)) != (1, 1)
+    return "pixels" if is_pixels else "normalised"
 
 
 def _differing_targets(bundle: Bundle, table: SampleTable) -> list[str]:

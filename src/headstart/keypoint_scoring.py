@@ -146,7 +146,7 @@ def _answers(
     log: InferenceLog,
 ) -> NDArray[np.float64]:
     """Give coordinates as shares of the frame: by the head alone where features are known, else by the network."""
-    known = np.isin(samples.records, features.records) if features else np.zeros(len(samples), bool)
+    known = features.knows(samples.records, samples.boxes) if features else np.zeros(len(samples), bool)
     answers = np.empty((len(samples), network.head.num_keypoints, 2))
     if features is not None and known.any():
         boxes = None if samples.boxes is None else samples.boxes[known]

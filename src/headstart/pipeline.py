@@ -82,12 +82,10 @@ def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
         RunError: There is no run, or it has as many epochs already.
     """
     run = RunFolder.open(Path(folder))
-    if epochs is not None:
-        run = run.extended(epochs)
-    if run.is_finished:
+    if run.is_finished and epochs is None:
         say(f"This run is finished: {run.path / 'report.html'}")
         return run
-    return _carry_out(run)
+    return _carry_out(run, epochs=epochs)
 
 
 def check(
@@ -197,10 +195,11 @@ def demo(directory: str | Path = "demo") -> RunFolder:
     return train(out=folder / f"run-{number}", recipe=make_recipe(settings))
 
 
-def _carry_out(run: RunFolder) -> RunFolder:
+def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
     _quiet_libraries()
     keep_freed_memory()
     with run.held():
+        run = run if epochs is None else run.extended(epochs)
         found, network = _prepare(run)
         with run.timed("training"):
             result = _fit(run, network, found)
@@ -317,12 +316,13 @@ def _publish(
         temperature=scoring.temperature, extra=extra,
     )  # fmt: skip
     write_report(run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract)
-    stages = {"before": fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}
-    stages = {"probe" if name == "before" else name: scores for name, scores in stages.items() if scores}
+    stages = {fitted.first_stage: fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}
+    stages = {name: scores for name, scores in stages.items() if scores}
     save_metrics(
         scoring, found.table, run.path / "metrics.json", seconds=run.facts["seconds"], chosen=fitted.stage,
         chosen_epoch=fitted.epoch, stages=stages,
     )  # fmt: skip
+    run.note(is_extending=False)
     for line in (*fitted.notes, *scoring.notes, *scoring.describe()):
         say(line)
     say(f"report: {run.path / 'report.html'}")

@@ -59,6 +59,9 @@ KEYPOINT_DEFAULTS: dict[str, Any] = {
 DEFAULT_LOSSES: dict[str, str] = {"coordinates": "wing", "simcc": "simcc", "integral": "l1"}
 """The loss of each keypoint head where none is named."""
 
+KEYPOINT_HEADS = tuple(DEFAULT_LOSSES)
+"""Heads that give points."""
+
 
 class Recipe(BaseModel):
     """All settings of a run. Field names are TOML keys and Python arguments; with dashes they are flags.
@@ -313,21 +316,27 @@ def _task_problems(recipe: Recipe) -> Iterator[str]:
     for name, is_theirs in of_keypoints.items():
         if is_theirs != is_keypoints:
             yield f"{name} must be one for {recipe.task}; got {getattr(recipe, name)!r}"
-    if is_keypoints and recipe.loss == "simcc" and recipe.head != "simcc":
+    if is_keypoints:
+        yield from _keypoint_problems(recipe)
+        return
+    only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
+    for name in only:
+        if getattr(recipe, name) not in (None, ()):
+            yield f"{name} must be left out for classification; got {getattr(recipe, name)!r}"
+
+
+def _keypoint_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings of keypoints that do not go together."""
+    if recipe.loss == "simcc" and recipe.head != "simcc":
         yield f"loss must be one for the head {recipe.head!r}; got 'simcc'"
+    if recipe.crop_to_box is not None and recipe.crop_to_points is not None:
+        yield f"crop_to_points must be left out beside crop_to_box; got {recipe.crop_to_points!r}"
     if recipe.targets == "pixels" and recipe.head != "coordinates":
         yield f"targets must be 'normalised' for the head {recipe.head!r}; got 'pixels'"
     if recipe.head in ("simcc", "integral") and recipe.epochs == 0:
         yield f"epochs must be at least 1 for the head {recipe.head!r}, which is not probed; got 0"
     if recipe.nme_by == "points" and not recipe.nme_points:
         yield "nme_points must be given where nme_by is 'points'; got none"
-    if not is_keypoints:
-        only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
-        yield from (
-            f"{name} must be left out for classification; got {getattr(recipe, name)!r}"
-            for name in only
-            if getattr(recipe, name) not in (None, ())
-        )
 
 
 def make_recipe(

@@ -84,20 +84,21 @@ class RunFolder:
         """
         if epochs <= self.recipe.epochs:
             raise RunError(must_be("--epochs", f"more than the run's {self.recipe.epochs}", epochs, "Raise it."))
+        if self.recipe.unfreeze == "none" and self.recipe.head in ("linear", "coordinates"):
+            raise RunError(must_be("--epochs", "given to a run that fine-tunes", "--unfreeze none", "Train anew."))
         if self.is_finished:
             scores = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
             done = {"epochs": self.recipe.epochs, "to": epochs, "test": scores.get("test")}
-            self.note(extensions=[*self.facts.get("extensions", []), done])
+            self.note(extensions=[*self.facts.get("extensions", []), done], is_extending=True)
         recipe = self.recipe.model_copy(update={"epochs": epochs})
-        recipe.save(self.path / "recipe.toml")
-        for name in ("report.html", "metrics.json"):
-            (self.path / name).unlink(missing_ok=True)
+        recipe.save(self.path / "recipe.toml")  # the old report stays until the new one is written
         return RunFolder(self.path, recipe)
 
     @property
     def is_finished(self) -> bool:
         """Whether the run has been carried out to its report."""
-        return (self.path / "report.html").exists() and (self.path / "metrics.json").exists()
+        is_written = (self.path / "report.html").exists() and (self.path / "metrics.json").exists()
+        return is_written and not self.facts.get("is_extending")
 
     @property
     def facts(self) -> dict[str, Any]:

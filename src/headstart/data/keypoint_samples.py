@@ -50,6 +50,7 @@ class KeypointSamples:
         records: Rows of the store, shape (n,).
         sample_ids: The samples' numbers in the table, shape (n,).
         original: Points in pixels of the original, shape (n, K, 2).
+        stored: The same in pixels of the stored photos.
         visible: Which points are marked, shape (n, K).
         original_sizes: (height, width) of the originals, shape (n, 2).
         stored_sizes: Likewise of the stored photos.
@@ -61,6 +62,7 @@ class KeypointSamples:
     records: NDArray[np.int64]
     sample_ids: NDArray[np.int64]
     original: Points
+    stored: Points
     visible: NDArray[np.bool_]
     original_sizes: NDArray[np.int64]
     stored_sizes: NDArray[np.int64]
@@ -69,11 +71,6 @@ class KeypointSamples:
 
     def __len__(self) -> int:
         return len(self.records)
-
-    @property
-    def stored(self) -> Points:
-        """Points in pixels of the stored photos."""
-        return geometry.scale_points(self.original, self.scales)
 
     def to_original(self, coordinates: NDArray[np.floating], affine: Affines, *, image_size: tuple[int, int]) -> Points:
         """Bring points from the model's frame back to pixels of the original.
@@ -103,8 +100,9 @@ def keypoint_samples(frame: pl.DataFrame, store: HasSizes, recipe: Recipe) -> Ke
     boxes = crop_boxes(frame, recipe)
     if boxes is not None:
         boxes = geometry.scale_points(boxes.reshape(-1, 2, 2), scales).reshape(-1, 4)
-    ids = frame["sample_id"].cast(pl.Int64).to_numpy()
-    return KeypointSamples(records, ids, points_of(frame), visible_of(frame), originals, stored, scales, boxes)
+    ids, points = frame["sample_id"].cast(pl.Int64).to_numpy(), points_of(frame)
+    in_store = geometry.scale_points(points, scales)
+    return KeypointSamples(records, ids, points, in_store, visible_of(frame), originals, stored, scales, boxes)
 
 
 def crop_boxes(frame: pl.DataFrame, recipe: Recipe) -> NDArray[np.float64] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from headstart.data.flip_pairs_file import read_flip_pairs
 from headstart.data.folders import FolderListing, has_image_suffix, read_folder, some
 from headstart.data.groups import take_groups
 from headstart.data.keypoint_sources import looks_like_keypoints, read_keypoint_source
@@ -20,7 +21,7 @@ from headstart.data.label_files import is_label_file, read_label_file
 from headstart.data.places import find_place
 from headstart.data.table import SPLITS, SampleTable
 from headstart.errors import SourceError, all_at_once, must_be
-from headstart.recipe import Recipe
+from headstart.recipe import KEYPOINT_HEADS, Recipe
 
 _TABLE_SETTINGS = ("path_column", "label_column", "image_root", "group_column", "split_column")
 _KINDS = "a folder of class folders, a CSV, TSV or Parquet table, or a .zip, .tar or .tar.gz of either"
@@ -59,11 +60,13 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
 
 
 def _with_known_points(table: SampleTable, recipe: Recipe) -> SampleTable:
-    """Refuse points that errors shall be divided by and the data does not have, before anything is done."""
+    """Refuse points that the data does not have, of errors' normaliser or of pairs, before anything is done."""
     num_keypoints = table.keypoints.num_keypoints if table.keypoints else 0
     if recipe.nme_points and max(recipe.nme_points) >= num_keypoints:
         expected = f"two point numbers from 0 to {num_keypoints - 1}"
         raise SourceError(must_be("--nme-points", expected, list(recipe.nme_points), "Points are counted from 0."))
+    if recipe.flip_pairs is not None:
+        read_flip_pairs(Path(recipe.flip_pairs), num_keypoints)
     return table
 
 
@@ -77,7 +80,8 @@ def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:
     if settings.get("task") is not None:
         return {}
     data = settings.get("data")
-    is_named = settings.get("annotations") or settings.get("points_key")
+    of_keypoints = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
+    is_named = any(settings.get(name) for name in of_keypoints) or settings.get("head") in KEYPOINT_HEADS
     is_seen = data is not None and not settings.get("label_column") and looks_like_keypoints(Path(str(data)))
     return {"task": "keypoints"} if is_named or is_seen else {}
 

@@ -67,6 +67,7 @@ class KeypointPredictor:
         self.network, self.device = self.runner.network, self.runner.device
         self.layout = layout
         self.is_cropped = any(value is not None for value in (crop or {}).values())
+        self.margin = float((crop or {}).get("crop_to_points") or 0.0)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -81,7 +82,8 @@ class KeypointPredictor:
         Args:
             images: One photo or several: see ``runner.ImageInput``.
             boxes: The face in each photo (left, top, right, bottom in its pixels), shape (n, 4): for a model that was
-                trained on faces cut out. Without them the whole photo is taken for the face.
+                trained on faces cut out. One that was trained with ``crop_to_points`` takes boxes that are tight around
+                the points, and adds its margin. Without boxes the whole photo is taken for the face.
             batch_size: Photos a forward pass.
 
         Returns:
@@ -101,8 +103,19 @@ class KeypointPredictor:
         if parts is not None and parts.shape != (len(images), 4):
             expected = f"of shape ({len(images)}, 4), one (left, top, right, bottom) a photo"
             raise RecipeError(must_be("boxes", expected, parts.shape))
+        if parts is not None:
+            parts = self._widened(parts)
         for batch in self.runner.run(images, batch_size=batch_size, boxes=parts):
             yield from self._word(batch)
+
+    def _widened(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add the margin that training put around the points."""
+        extents = boxes[:, 2:] - boxes[:, :2]
+        wrong = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (extents > 0).all(axis=1)))
+        if len(wrong):
+            raise RecipeError(must_be(f"boxes[{wrong[0]}]", "left < right and top < bottom", boxes[wrong[0]].tolist()))
+        margin = self.margin * extents.max(axis=1, keepdims=True)
+        return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1)
 
     def _word(self, batch: AnsweredBatch) -> Iterator[KeypointPrediction]:
         view, frame = batch.view, np.array(self.network.contract.image_size[::-1])

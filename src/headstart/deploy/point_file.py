@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,11 +53,11 @@ def write_points(
         quiet: Print nothing.
 
     Raises:
-        RunError: The folder to draw in is a file.
+        RunError: The folder to draw in holds something already: nothing is overwritten.
         RecipeError: ``batch_size`` is out of bounds, or there is not one box a photo.
     """
-    if draw is not None and draw.exists() and not draw.is_dir():
-        raise RunError(must_be("--draw", "a folder", str(draw), "Name another one."))
+    if draw is not None and draw.exists() and (not draw.is_dir() or any(draw.iterdir())):
+        raise RunError(must_be("--draw", "a new or empty folder", str(draw), "Name another one."))
     num_errors, names = 0, drawn_names(paths)
     predictions = iter(predictor.stream(paths, boxes=boxes, batch_size=batch_size))
     with (
@@ -83,11 +83,13 @@ def drawn_names(paths: Sequence[str]) -> Iterator[str]:
         >>> list(drawn_names(["a/1.jpg", "b/1.png", "c/2.bmp"]))
         ['1.jpg', '1-2.jpg', '2.jpg']
     """
-    used: dict[str, int] = {}
+    used: set[str] = set()
     for path in paths:
         stem = Path(path).stem
-        used[stem] = used.get(stem, 0) + 1
-        yield f"{stem}.jpg" if used[stem] == 1 else f"{stem}-{used[stem]}.jpg"
+        numbered = (f"{stem}-{number}.jpg" for number in count(2))
+        name = next(name for name in chain([f"{stem}.jpg"], numbered) if name not in used)
+        used.add(name)
+        yield name
 
 
 def read_boxes(table: Path, paths: Sequence[str]) -> NDArray[np.float64]:
@@ -114,10 +116,15 @@ def read_boxes(table: Path, paths: Sequence[str]) -> NDArray[np.float64]:
     counts = Counter(names)
     by_name = {name: row for row, name in enumerate(names) if counts[name] == 1}
     found = [whole.get(path, by_name.get(Path(path).name)) for path in paths]
-    lost = [path for path, row in zip(paths, found, strict=True) if row is None or not np.isfinite(sides[row]).all()]
+    lost = [path for path, row in zip(paths, found, strict=True) if row is None or not _is_box(sides[row])]
     if lost:
         raise SourceError(must_be(str(table), "a table with a box for each photo", lost[0], f"{len(lost):,} lack one."))
     return sides[[row for row in found if row is not None]]
+
+
+def _is_box(sides: NDArray[np.float64]) -> bool:
+    left, top, right, bottom = sides.tolist()
+    return bool(np.isfinite(sides).all() and left < right and top < bottom)
 
 
 def _chunks(predictions: Iterator[KeypointPrediction]) -> Iterator[list[KeypointPrediction]]:

@@ -150,7 +150,8 @@ class Runner:
         try:
             while True:
                 while len(waiting) <= num_ahead and (batch := list(islice(source, batch_size))):
-                    chunks = [batch[start : start + _CHUNK] for start in range(0, len(batch), _CHUNK)]
+                    width = _CHUNK if boxes is None else 1  # whole photos are large: one at a time in each thread
+                    chunks = [batch[start : start + width] for start in range(0, len(batch), width)]
                     parts = [
                         pool.submit(self._decode, [images[row] for row in rows], None if boxes is None else boxes[rows])
                         for rows in chunks

@@ -96,9 +96,10 @@ def read_graph(path: Path) -> Graph | None:
     """Read a graph; None where there is none, or it is damaged."""
     try:
         graph = Graph.from_bytes(path.read_bytes())
-        os.utime(path)  # what is used stays longest
     except OSError:
         return None
+    with suppress(OSError):  # a cache that may only be read serves all the same
+        os.utime(path)  # what is used stays longest
     return graph
 
 

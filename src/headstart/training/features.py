@@ -46,6 +46,13 @@ class FeatureCache:
     log: InferenceLog
     boxes: NDArray[np.float64] | None = None
 
+    def knows(self, records: NDArray[np.integer], boxes: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
+        """Say which of these rows of the store (and boxes) it holds, shape (n,)."""
+        if self.boxes is None:
+            return np.isin(records, self.records)
+        known = {key.tobytes() for key in _keys(self.records, self.boxes)}
+        return np.array([key.tobytes() in known for key in _keys(records, boxes)], bool)
+
     def of(self, records: NDArray[np.integer], boxes: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
         """Give the features of these rows of the store (and boxes, where there are boxes), shape (n, features)."""
         if self.boxes is None:

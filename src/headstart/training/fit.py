@@ -55,6 +55,7 @@ class FitResult:
         seconds: Seconds by stage and part.
         num_images: Images that went through each stage.
         notes: What the user should know, a sentence each.
+        first_stage: What came before fine-tuning: ``"probe"`` or ``"start"``.
     """
 
     stage: str
@@ -64,6 +65,7 @@ class FitResult:
     seconds: dict[str, dict[str, float]]
     num_images: dict[str, int]
     notes: tuple[str, ...] = ()
+    first_stage: str = "probe"
 
 
 def samples_of(task: Task, table: SampleTable, store: PixelStore, split: str) -> Any:
@@ -90,7 +92,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
     seconds, num_images = {stage: first["seconds"]}, {stage: first["num_images"]}
     notes = tuple(note for note in (first["note"],) if note)
     if recipe.epochs == 0 or (stage == "probe" and recipe.unfreeze == "none"):
-        return FitResult(stage, first["epoch"], before, None, seconds, num_images, notes)
+        return FitResult(stage, first["epoch"], before, None, seconds, num_images, notes, stage)
     _launch(recipe, folder, store)
     counters = load_checkpoint(folder / "checkpoints" / LAST)[1]["counters"]
     seconds["fine-tune"], num_images["fine-tune"] = counters["seconds"], counters["num_images"]
@@ -101,7 +103,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
     chosen, epoch = ("fine-tune", counters["best_epoch"]) if fine_tune_wins else (stage, first["epoch"])
     if not fine_tune_wins:
         notes += (f"Fine-tuning did not beat the {stage} on validation, so the {stage} is the model.",)
-    return FitResult(chosen, epoch, before, counters["best_scores"], seconds, num_images, notes)
+    return FitResult(chosen, epoch, before, counters["best_scores"], seconds, num_images, notes, stage)
 
 
 def probe_features(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe) -> FeatureCache:
@@ -126,6 +128,7 @@ def _first_stage(
     if recipe.from_run is None and network.head.takes == "pooled":
         content = _probe(network, table, store, recipe, task=task, folder=folder)
     else:
+        History(folder, task.score_names).close()
         content = _start(network, table, store, recipe, task=task)
     save_bundle(
         folder / "probe", network, class_names=table.class_names, keypoints=table.keypoints,

@@ -97,7 +97,8 @@ class Counters:
 
     def extend(self, epochs: int) -> None:
         """Take up a finished training that shall have more epochs."""
-        if self.planned_epochs and epochs > self.planned_epochs:
+        before = self.planned_epochs or (self.epoch if self.finished else epochs)  # older checkpoints lack the plan
+        if epochs > before:
             self.finished, self.extended_at = False, self.epoch
         self.planned_epochs = epochs
 

@@ -88,7 +88,9 @@ COORDINATE_LOSSES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 """Losses of coordinates, each a function of the differences alone."""
 
 
-def coordinate_loss(name: str, coordinates: Tensor, targets: Tensor, visible: Tensor) -> Tensor:
+def coordinate_loss(
+    name: str, coordinates: Tensor, targets: Tensor, visible: Tensor, *, in_pixels: bool = False
+) -> Tensor:
     """Give the mean loss over the marked points' coordinates.
 
     Args:
@@ -96,13 +98,15 @@ def coordinate_loss(name: str, coordinates: Tensor, targets: Tensor, visible: Te
         coordinates: Shape (n, points, 2).
         targets: Likewise.
         visible: Which points count, shape (n, points).
+        in_pixels: Coordinates are pixels of the frame, not shares of it; bends are then at whole pixels.
 
     Examples:
         >>> there, wrong = torch.zeros(1, 2, 2), torch.tensor([[[0.0, 0.0], [9.0, 9.0]]])
         >>> float(coordinate_loss("l1", wrong, there, torch.tensor([[True, False]])))
         0.0
     """
-    losses = COORDINATE_LOSSES[name](coordinates - targets).sum(-1)
+    unit = PIXEL if in_pixels and name != "mse" else 1.0  # the others grow as their unit does
+    losses = COORDINATE_LOSSES[name]((coordinates - targets) * unit).sum(-1) / unit
     return mean_over_visible(losses, visible) / 2
 
 

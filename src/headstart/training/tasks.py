@@ -6,6 +6,7 @@ The loop, the probe and the checkpoints are the same for every task; what differ
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -181,8 +182,12 @@ class Keypoints:
 
     def __init__(self, recipe: Recipe, layout: KeypointLayout) -> None:
         self.recipe, self.layout = recipe, layout
-        self.policy = keypoint_policy(recipe, layout)
         self._mirrored = np.arange(layout.num_keypoints) if layout.flip_pairs is None else layout.mirrored_order()
+
+    @cached_property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed; made when first drawn from, as scoring needs none."""
+        return keypoint_policy(self.recipe, self.layout)
 
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> KeypointSamples:
         """Give the samples of kept rows."""
@@ -230,7 +235,7 @@ class Keypoints:
         answers = head.decode(outputs.float())
         if self.recipe.targets == "pixels":
             size = coordinates.new_tensor(head.frame[::-1])
-            answers, coordinates = answers * size, coordinates * size
+            return coordinate_loss(self.recipe.loss, answers * size, coordinates * size, visible, in_pixels=True)
         return coordinate_loss(self.recipe.loss, answers, coordinates, visible)
 
     def scores(self, answers: Tensor, samples: KeypointSamples, contract: InputContract) -> dict[str, float]:
@@ -299,10 +304,11 @@ def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolic
     policy = policy_from_recipe(recipe)
     if layout.flip_pairs is not None or not (policy.horizontal_flip or policy.vertical_flip):
         return policy
-    asked = recipe.horizontal_flip or recipe.vertical_flip
-    if asked:
-        remedy = f"{layout.flip_note} Give --flip-pairs FILE, or leave flips out."
-        raise RecipeError(must_be("horizontal_flip", "0 where left and right points are not known", asked, remedy))
+    for name in ("horizontal_flip", "vertical_flip"):
+        if getattr(recipe, name):
+            remedy = f"{layout.flip_note} Give --flip-pairs FILE, or leave flips out."
+            expected = "0 where left and right points are not known"
+            raise RecipeError(must_be(name, expected, getattr(recipe, name), remedy))
     return replace(policy, horizontal_flip=0.0, vertical_flip=0.0)
 
 
