@@ -15,10 +15,13 @@ import torch
 import headstart
 from headstart.cli import main
 from headstart.data.table import SampleTable
+from headstart.deploy.point_file import drawn_names
 from headstart.drawing.faces import FLIP_PAIRS
 from headstart.errors import RecipeError, RunError
 from headstart.models.bundle import load_bundle
 from headstart.preparation import reopen
+from headstart.recipe import make_recipe, read_recipe
+from headstart.resolution import completed
 from headstart.samples import write_faces
 from headstart.training.fit import make_fabric, samples_of
 from headstart.training.history import read_history
@@ -176,7 +179,7 @@ def test_a_run_goes_on_from_another_with_its_own_settings(run, faces, tmp_path):
     assert splits[0].equals(splits[1], null_equal=True)
     metrics = metrics_of(further)
     start = metrics_of(run)["validation"]["nme"]["value"]
-    assert metrics["stages"]["probe"]["nme"] == pytest.approx(start, rel=1e-3)
+    assert metrics["stages"]["start"]["nme"] == pytest.approx(start, rel=1e-3)
     assert metrics["validation"]["nme"]["value"] <= start * 1.001
     assert str(run.path) in (further.path / "report.html").read_text(encoding="utf-8")
     third = train(faces, tmp_path / "third", from_run=str(further.path), epochs=1)
@@ -270,8 +273,6 @@ def test_pixel_targets_are_learned_in_pixels_and_answered_in_shares(faces, tmp_p
     ],
 )
 def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
-    from headstart.recipe import make_recipe
-
     with pytest.raises(RecipeError, match=message):
         make_recipe({"task": "keypoints"} | settings)
 
@@ -287,9 +288,51 @@ def test_a_batch_of_broken_photos_alone_has_no_points(run):
     assert [(answer.points, answer.error) for answer in answers] == [(None, "empty: the file has no bytes")] * 2
 
 
-def test_settings_of_keypoints_are_refused_for_classes():
-    from headstart.recipe import make_recipe
+def test_drawings_never_overwrite_photos(run, faces, tmp_path, capsys):
+    shutil.copy(next((faces / "images").rglob("*.jpg")), tmp_path / "0.jpg")
+    before = (tmp_path / "0.jpg").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["predict", str(run.path), str(tmp_path), "--out", str(tmp_path / "a.csv"), "--draw", str(tmp_path)])
+    assert "--draw must be a new or empty folder" in capsys.readouterr().err
+    assert (tmp_path / "0.jpg").read_bytes() == before
 
+
+def test_photos_of_one_name_get_drawings_of_their_own():
+    assert list(drawn_names(["a/1.jpg", "b/1.png", "c/1-2.jpg"])) == ["1.jpg", "1-2.jpg", "1-2-2.jpg"]
+
+
+def test_a_run_that_another_process_holds_is_not_changed_by_an_extension(run):
+    recipe, report = (run.path / "recipe.toml").read_bytes(), (run.path / "report.html").read_bytes()
+    with run.held(), pytest.raises(RunError, match="must be free"):
+        headstart.pipeline.resume(run.path, epochs=9)
+    assert ((run.path / "recipe.toml").read_bytes(), (run.path / "report.html").read_bytes()) == (recipe, report)
+
+
+def test_what_follows_from_settings_follows_from_those_given_last(run):
+    base = read_recipe(run.path / "recipe.toml")
+    again = make_recipe(completed({"head": "simcc"}, base))
+    assert (again.head, again.loss) == ("simcc", "simcc")
+    assert make_recipe(completed({"nme_points": "36,45"}, base)).nme_by == "points"
+    further = make_recipe(completed({"from_run": str(run.path), "crop_to_points": 0.2}, {}))
+    assert (further.crop_to_box, further.crop_to_points) == (None, 0.2)
+
+
+def test_scores_are_divided_by_what_evaluate_is_told(run):
+    by_image = headstart.evaluate(run.path, nme_by="image").evaluations["test"].scores["nme"].value
+    by_points = headstart.evaluate(run.path, nme_points="36,45").evaluations["test"].scores["nme"].value
+    assert by_image < metrics_of(run)["test"]["nme"]["value"] < by_points
+
+
+def test_a_split_that_cannot_be_scored_is_refused_before_training(faces, tmp_path):
+    rows = [f"images/{path.relative_to(faces / 'images')},{10 + k},{20 + k}" for k, path in
+            enumerate(sorted((faces / "images").rglob("*.jpg"))[:24])]  # fmt: skip
+    (faces / "one.csv").write_text("\n".join(["path,x1,y1", *rows]), encoding="utf-8")
+    settings = {name: value for name, value in SMALL.items() if name != "crop_to_box"}
+    with pytest.raises(ValueError, match=r"what errors are divided by must be one that .* Name other points"):
+        headstart.train(faces / "one.csv", out=tmp_path / "run", task="keypoints", **settings)
+
+
+def test_settings_of_keypoints_are_refused_for_classes():
     with pytest.raises(RecipeError, match="annotations must be left out for classification; got 'labels'"):
         make_recipe({"annotations": "labels"})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,23 +19,59 @@ if TYPE_CHECKING:
     from headstart.recipe import Recipe
 
 
-def seen_before(path: Path, table: SampleTable) -> list[str]:
-    """Say how many validation and test images an ancestor has learned from: they flatter the scores.
+@dataclass(frozen=True)
+class Learned:
+    """What runs have learned from or chosen by.
+
+    Attributes:
+        hashes: Content hashes of their training and validation images.
+        groups: Their persons.
+        unknown: Ancestors whose data is not known any more.
+    """
+
+    hashes: frozenset[str]
+    groups: frozenset[str]
+    unknown: tuple[str, ...]
+
+
+def ancestors_of(path: Path) -> list[str]:
+    """Give the folders of a run and of those that it went on from, the oldest first."""
+    earlier = RunFolder.open(path).facts.get("ancestors", []) if (path / "run.json").exists() else []
+    return [*earlier, str(path)]
+
+
+def learned_by(ancestors: Sequence[str]) -> Learned:
+    """Gather what runs have learned from, from their tables."""
+    hashes: set[str] = set()
+    groups: set[str] = set()
+    unknown: list[str] = []
+    for ancestor in ancestors:
+        file = Path(ancestor) / "table.parquet"
+        if not file.exists():
+            unknown.append(ancestor)
+            continue
+        rows = SampleTable.load(file).kept.filter(pl.col("split").is_in(["train", "validation"]))
+        hashes.update(rows["content_hash"].drop_nulls().to_list())
+        groups.update(rows["group"].drop_nulls().to_list())
+    return Learned(frozenset(hashes), frozenset(groups), tuple(unknown))
+
+
+def seen_before(ancestors: Sequence[str], table: SampleTable) -> list[str]:
+    """Say which test images and groups the ancestors have learned from: they flatter the scores.
 
     Args:
-        path: The run that this one goes on from.
+        ancestors: Folders of all runs that this one comes from.
         table: Split, with content hashes.
     """
-    if not (path / "table.parquet").exists():
-        return []
-    learned = SampleTable.load(path / "table.parquet").kept.filter(pl.col("split") == "train")["content_hash"]
-    lines = []
-    for split in ("validation", "test"):
-        count = table.kept.filter(pl.col("split") == split)["content_hash"].is_in(learned.implode()).sum()
-        if count:
-            lines.append(
-                f"Leak from {path}: it was trained on {count:,} of the {split} images; --split takes its split."
-            )
+    learned, test = learned_by(ancestors), table.kept.filter(pl.col("split") == "test")
+    lines = [f"Leak from {place}? What it was trained on is not known any more." for place in learned.unknown]
+    remedy = "--split takes its split."
+    num_images = int(test["content_hash"].is_in(list(learned.hashes)).sum())
+    if num_images:
+        lines.append(f"Leak from {ancestors[-1]}: it has learned from {num_images:,} of the test images; {remedy}")
+    seen = test["group"].drop_nulls().unique().is_in(list(learned.groups)).sum()
+    if seen:
+        lines.append(f"Leak from {ancestors[-1]}: it has learned from {seen:,} of the groups in the test; {remedy}")
     return lines
 
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.data.keypoint_samples import KeypointSamples
-from headstart.data.keypoints import KeypointLayout, Points, point_columns
-from headstart.data.table import SampleTable
-from headstart.evaluation.keypoint_metrics import KeypointAnswers
+from headstart.data.keypoints import KeypointLayout, Points, point_columns, points_of, visible_of
+from headstart.data.table import SPLITS, SampleTable
+from headstart.errors import SplitError, must_be
+from headstart.evaluation.keypoint_metrics import KeypointAnswers, normalisers
 from headstart.evaluation.keypoints import KeypointEvaluation, evaluate_keypoints
 from headstart.files import written_aside
 from headstart.models.inference import InferenceLog, run_network
@@ -120,6 +121,27 @@ def score_keypoints(
 
 def _part(answers: KeypointAnswers, rows: NDArray[np.integer]) -> KeypointAnswers:
     return KeypointAnswers(**{field.name: np.asarray(getattr(answers, field.name))[rows] for field in fields(answers)})
+
+
+def check_scorable(table: SampleTable, recipe: Recipe) -> None:
+    """Refuse, before training, a split with no sample that can be scored.
+
+    Args:
+        table: Split, after the pass over the files.
+        recipe: Says what errors are divided by.
+
+    Raises:
+        SplitError: A split has samples, but what errors are divided by is undefined for each of them.
+    """
+    pair = (recipe.nme_points[0], recipe.nme_points[1]) if recipe.nme_points else None
+    for split in SPLITS[1:]:
+        rows = table.kept.filter(pl.col("split") == split)
+        sizes = rows.select("height", "width").to_numpy()
+        lengths = normalisers(points_of(rows), visible_of(rows), sizes, by=recipe.nme_by, pair=pair)
+        if len(lengths) and not (np.isfinite(lengths) & visible_of(rows).any(axis=1)).any():
+            remedy = "Name other points, or --nme-by image."
+            expected = f"one that some {split} sample has (it is {recipe.nme_by!r})"
+            raise SplitError(must_be("what errors are divided by", expected, "none", remedy))
 
 
 def layout_of(table: SampleTable) -> KeypointLayout:

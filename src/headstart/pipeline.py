@@ -172,8 +172,10 @@ def evaluate(
     from headstart.reevaluation import evaluate_run
 
     _quiet_libraries()
+    found = RunFolder.open(Path(run))
+    settings = settings if recipe is not None else {"task": found.recipe.task} | settings
     recipe = _resolve(recipe, data, settings, needs_data=False)
-    return evaluate_run(RunFolder.open(Path(run)), recipe, out=Path(out) if out else None)
+    return evaluate_run(found, recipe, out=Path(out) if out else None)
 
 
 def demo(directory: str | Path = "demo") -> RunFolder:
@@ -230,12 +232,19 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
         for line in describe(report):
             say(line)
         save_split(table, run.path / "split.parquet")
+        if table.keypoints is not None:
+            from headstart.keypoint_scoring import check_scorable
+            from headstart.training.tasks import keypoint_policy
+
+            check_scorable(table, recipe)
+            keypoint_policy(recipe, table.keypoints)
         lines, account = describe(report), describe_account(found.account, with_splits=False)
         account += found.keypoints.lines if found.keypoints else ()
         if recipe.from_run is not None:
-            from headstart.ancestry import seen_before
+            from headstart.ancestry import ancestors_of, seen_before
 
-            seen = seen_before(Path(recipe.from_run), table)
+            run.note(ancestors=ancestors_of(Path(recipe.from_run)))
+            seen = seen_before(run.facts["ancestors"], table)
             lines += seen
             for line in seen:
                 say(line)
@@ -333,8 +342,7 @@ def _resolve(
 ) -> Recipe:
     named = settings if data is None else {**settings, "data": data}
     given = {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
-    given = (recipe.model_dump(exclude_unset=True) if recipe else {}) | given
-    resolved = make_recipe(completed(given))
+    resolved = make_recipe(completed(given, recipe.model_dump(exclude_unset=True) if recipe else {}))
     if needs_data and resolved.data is None:
         raise RecipeError(must_be("data", "a folder, a table or an archive", None, "Say where the photos are."))
     return resolved

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
+from headstart.ancestry import ancestors_of, learned_by
 from headstart.data.sources import read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
@@ -20,6 +22,8 @@ from headstart.recipe import Recipe
 from headstart.runs import RunFolder
 from headstart.scoring import Scoring, save_metrics, save_predictions, score
 from headstart.training.fit import choose_device
+
+_CROPS: Final = ("crop_to_box", "crop_to_points")
 
 
 def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring | KeypointScoring:
@@ -56,7 +60,8 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
 def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> Scoring | KeypointScoring:
     threads = recipe.num_threads
     if bundle.keypoints is not None:
-        asked = {"nme_by": recipe.nme_by, "nme_points": recipe.nme_points} if recipe.nme_points else {}
+        asked = {name: getattr(recipe, name) for name in ("nme_by", "nme_points") if name in recipe.model_fields_set}
+        asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
         how = run.recipe.model_copy(update={"num_threads": threads, **asked})
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
     return score(
@@ -79,8 +84,8 @@ def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Pa
     if recipe.task != task:
         remedy = f"Say --task {task} and where its labels are." if task == "keypoints" else "Give labelled photos."
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
-    of_run = run.recipe.model_dump(include={"fit", "crop_to_box", "crop_to_points"})
-    recipe = recipe.updated(**of_run)
+    crops = {} if _names_crop(recipe) else {name: getattr(run.recipe, name) for name in _CROPS}
+    recipe = recipe.updated(fit=contract.fit, **crops)
     table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
     table = _with_classes_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
@@ -114,6 +119,11 @@ def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
     return SampleTable(frame, table.root, bundle.class_names, table.notes + notes)
 
 
+def _names_crop(recipe: Recipe) -> bool:
+    """Say whether the user named which part of the photos the model shall look at: boxes may be called otherwise."""
+    return any(getattr(recipe, name) is not None for name in _CROPS)
+
+
 def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
     """Refuse photos with other points than the model's; points are matched by their order."""
     ours = table.keypoints.num_keypoints if table.keypoints else 0
@@ -125,8 +135,8 @@ def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
 
 def _say_overlap(run: RunFolder, frame: pl.DataFrame) -> None:
     """Say how many of the photos the run has learned from: they flatter the score."""
-    seen = SampleTable.load(run.path / "table.parquet").kept.filter(pl.col("split") != "test")
-    count = frame.filter(pl.col("content_hash").is_in(seen["content_hash"].implode())).height
+    seen = learned_by(ancestors_of(run.path)).hashes
+    count = frame.filter(pl.col("content_hash").is_in(list(seen))).height
     if count:
         say(
             f"Careful: {count:,} of {frame.height:,} photos were trained on or validated with; they flatter this score."

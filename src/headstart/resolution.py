@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headstart.data.sources import guess_task
+from headstart.recipe import DEFAULT_LOSSES
 from headstart.runs import RunFolder
 
 _INHERITED: Final = (
@@ -17,15 +18,40 @@ _INHERITED: Final = (
 _DATA: Final = ("data", "annotations", "image_root")
 
 
-def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+_SPLITTING: Final = (
+    "resplit", "split_column", "validation_fraction", "test_fraction", "group_column", "group_pattern", "name_pattern",
+)  # fmt: skip
+"""Settings that ask for another split than the ancestor's."""
+
+
+def completed(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Give settings with what follows from them.
+
+    Args:
+        given: Settings as the user gave them.
+        base: Settings that they are laid over: of a recipe file, say. What followed there from settings that are given
+            anew does not hold any more.
 
     Examples:
         >>> completed({"data": "photos", "annotations": "labels"})["task"]
         'keypoints'
+        >>> completed({"head": "simcc"}, {"task": "keypoints", "head": "integral", "loss": "l1"}).get("loss") is None
+        True
     """
-    found = {**inherited_settings(settings), **settings}
+    below = _still_valid(base or {}, given)
+    inherited = _still_valid(inherited_settings({**below, **given}), {**below, **given})
+    found = {**inherited, **below, **given}
     return found | guess_task(found)
+
+
+def _still_valid(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings that were but the consequence of others which are given anew."""
+    dropped = {name for name in ("crop_to_box", "crop_to_points") if given.keys() & {"crop_to_box", "crop_to_points"}}
+    if "nme_points" in given:
+        dropped.add("nme_by")
+    if "head" in given and base.get("loss") == DEFAULT_LOSSES.get(str(base.get("head"))):
+        dropped.add("loss")
+    return {name: value for name, value in base.items() if name not in dropped or name in given}
 
 
 def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,9 +64,9 @@ def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("from_run") is None or not (path / "recipe.toml").exists():
         return {}
     theirs = RunFolder.open(path).recipe.model_dump(exclude_none=True)
-    found = {name: theirs[name] for name in _INHERITED if name in theirs}
+    found = {name: theirs[name] for name in _INHERITED if theirs.get(name) not in (None, ())}
     ours = {name: str(Path(str(settings[name])).expanduser().absolute()) for name in _DATA if settings.get(name)}
     is_same_data = ours == {name: theirs[name] for name in _DATA if name in theirs}
-    if is_same_data and not settings.get("resplit") and (path / "split.parquet").exists():
+    if is_same_data and not any(settings.get(name) for name in _SPLITTING) and (path / "split.parquet").exists():
         found["split"] = str(path / "split.parquet")
     return {name: value for name, value in found.items() if settings.get(name) is None}

@@ -137,3 +137,14 @@ def test_a_keypoint_network_gives_the_same_points_from_its_bundle(kind, tmp_path
     with torch.inference_mode():
         assert torch.equal(network.answers(pixels), loaded.network.answers(pixels))
     assert loaded.keypoints == numbered_layout(7)
+
+
+def test_layers_that_a_feature_map_leaves_out_do_not_train():
+    recipe = Recipe(task="keypoints", backbone="mobilenetv3_small_100", weights="none", image_size=64)
+    network = new_network(recipe, 5)
+    network.unfreeze("all")
+    network.answers(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).sum().backward()
+    assert network.unused == {"conv_head.weight", "conv_head.bias"}
+    assert all(parameter.grad is not None for parameter in network.trainable_parameters())
+    network.unfreeze("1")
+    assert not any("conv_head" in name for name in network.blocks[-1])

@@ -99,3 +99,13 @@ def test_simcc_learns_a_point_between_two_bins():
         simcc_loss(head, outputs, target, torch.ones(1, 1, dtype=torch.bool)).backward()
         optimizer.step()
     assert head.decode(outputs.detach())[0, 0].tolist() == pytest.approx([0.47, 0.33], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", COORDINATE_LOSSES)
+def test_a_loss_in_pixels_bends_at_whole_pixels(name):
+    from headstart.training.losses import PIXEL
+
+    answers, targets, visible = torch.tensor([[[3.0, 1.0]]]), torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.bool)
+    in_pixels = coordinate_loss(name, answers, targets, visible, in_pixels=True)
+    expected = 5.0 if name == "mse" else float(coordinate_loss(name, answers * PIXEL, targets, visible)) / PIXEL
+    assert float(in_pixels) == pytest.approx(expected)

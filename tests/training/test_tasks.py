@@ -14,7 +14,7 @@ from headstart.data.keypoints import KeypointLayout, keypoint_columns
 from headstart.errors import RecipeError
 from headstart.models.backbones import InputContract
 from headstart.recipe import Recipe
-from headstart.training.tasks import Keypoints
+from headstart.training.tasks import Keypoints, keypoint_policy
 
 CONTRACT = InputContract((80, 60), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), fit="letterbox")
 LAYOUT = KeypointLayout(("left", "right", "nose"), flip_pairs=((0, 1),))
@@ -112,7 +112,7 @@ def test_points_outside_the_photo_are_not_counted_as_lost():
 def test_a_flip_is_refused_where_the_pairs_are_not_known():
     unknown = KeypointLayout(("a", "b"), flip_note="The shape is not symmetrical.")
     with pytest.raises(RecipeError, match=r"horizontal_flip must be 0 where .* not known; got 0\.5\. The shape is not"):
-        Keypoints(Recipe(task="keypoints", horizontal_flip=0.5), unknown)
+        keypoint_policy(Recipe(task="keypoints", horizontal_flip=0.5), unknown)
     assert Keypoints(Recipe(task="keypoints"), unknown).policy.horizontal_flip == 0
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from headstart.cli.flags import recipe_from_flags, with_recipe_flags
+from headstart.runs import RunFolder
 
 
 def _evaluate(
@@ -19,7 +20,9 @@ def _evaluate(
 ) -> None:
     from headstart import pipeline
 
-    recipe = recipe_from_flags({**settings, "data": str(data) if data else None}, command=_evaluate)
+    task = {} if settings.get("task") else {"task": RunFolder.open(run).recipe.task}
+    given = {**settings, "data": str(data) if data else None}
+    recipe = recipe_from_flags(given, command=_evaluate, fixed=task)
     pipeline.evaluate(run, out=out, recipe=recipe)
 
 

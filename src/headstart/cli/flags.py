@@ -74,8 +74,8 @@ def recipe_from_flags(
     ]
     flags = {name: value for name, value in given.items() if name in known}
     base = read_recipe(recipe_file) if recipe_file else {}
-    resolved = {**base, **(fixed or {}), **flags}
-    return make_recipe(completed(resolved), flags=flags, problems=problems)
+    resolved = completed({**(fixed or {}), **flags}, base)
+    return make_recipe(resolved, flags=flags, problems=problems)
 
 
 def _near_flag(name: str, known: Sequence[str]) -> str:

@@ -63,7 +63,8 @@ class Network(nn.Module):
         weights_report: What became of the weights file.
         num_features: Features an image, between backbone and head.
         has_frozen_statistics: Whether BatchNorm statistics stand still in ``train()`` everywhere.
-        blocks: Names of the backbone's parameters, block by block from input to output.
+        blocks: Names of the backbone's parameters, block by block from input to output, without the unused.
+        unused: Parameters of the backbone that a head on the feature map has no use for (what comes after the map).
 
     Examples:
         >>> backbone = create_backbone("test_resnet", weights="none")
@@ -88,7 +89,9 @@ class Network(nn.Module):
         scale, offset = backbone.contract.scale_and_offset()
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
-        self.blocks = find_blocks(self.backbone)
+        unused = unused_parameters(self.backbone, self.contract.image_size) if head.takes == "map" else frozenset()
+        self.blocks = without(find_blocks(self.backbone), unused)
+        self.unused = unused
         self.has_frozen_statistics = False
         self.freeze()
 
@@ -159,7 +162,7 @@ class Network(nn.Module):
         if what == "none":
             return ()
         if what == "all":
-            return (name for name, _ in self.backbone.named_parameters())
+            return (name for name, _ in self.backbone.named_parameters() if name not in self.unused)
         if not re.fullmatch(r"[1-9]\d*", what):
             raise RecipeError(must_be("unfreeze", "'none', 'all' or a number of blocks", what))
         if int(what) > len(self.blocks):
@@ -224,6 +227,39 @@ def pretrained_classifier(name: str, class_names: Sequence[str], *, weights: str
     bias = state.get("bias", torch.zeros(len(class_names)))
     head.linear.load_state_dict({"weight": state["weight"], "bias": bias})
     return Network(backbone, head).eval()
+
+
+def unused_parameters(module: nn.Module, image_size: tuple[int, int]) -> frozenset[str]:
+    """Find a backbone's parameters that its feature map does not depend on: layers between the map and the pooling.
+
+    They must not wait for gradients that never come, as several devices would do.
+
+    Examples:
+        >>> backbone = create_backbone("test_byobnet", weights="none")
+        >>> sorted(unused_parameters(backbone.module, (64, 64)))
+        []
+    """
+    was_training, wanted = module.training, [parameter.requires_grad for parameter in module.parameters()]
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        module.eval().requires_grad_()
+        feature_map(module, torch.zeros(1, 3, *image_size)).sum().backward()
+    names = frozenset(name for name, parameter in module.named_parameters() if parameter.grad is None)
+    for parameter, is_wanted in zip(module.parameters(), wanted, strict=True):
+        parameter.grad = None
+        parameter.requires_grad_(is_wanted)
+    module.train(was_training)
+    return names
+
+
+def without(blocks: tuple[tuple[str, ...], ...], names: frozenset[str]) -> tuple[tuple[str, ...], ...]:
+    """Leave names out of blocks, and blocks that hold nothing else.
+
+    Examples:
+        >>> without((("a", "b"), ("c",)), frozenset({"b", "c"}))
+        (('a',),)
+    """
+    left = (tuple(name for name in block if name not in names) for block in blocks)
+    return tuple(block for block in left if block)
 
 
 def find_blocks(module: nn.Module) -> tuple[tuple[str, ...], ...]:

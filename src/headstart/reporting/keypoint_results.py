@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 
+from headstart.ancestry import learned_by
 from headstart.data.augmentation import render
 from headstart.data.geometry import scale_points
 from headstart.data.keypoint_check import KeypointCheck, finding_rows, num_samples_found
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 NUM_FACES: Final = 4
 """Test faces of each kind: the worst, those in the middle, the best."""
 
+_CROPPED: Final = (
+    "Test faces were cut out by the box around their true points, which says where a face is and how large. In use a "
+    "detector's box does that, less exactly: expect larger errors."
+)
+
 NUM_SHEET_PHOTOS: Final = 6
 """Training photos on the contact sheet; each is shown in as many draws."""
 
@@ -50,13 +56,13 @@ def gather_keypoint_results(
     chosen = np.flatnonzero((scoring.rows["split"] == split).to_numpy())
     train = table.kept.filter(pl.col("split") == "train")
     facts, rows = run.facts, scoring.rows[chosen]
-    worries = [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
+    worries = [Concern("Cropped by the true points", _CROPPED)] if run.recipe.crop_to_points is not None else []
     return KeypointResults(
         run=gather_facts(run, table, fitted=fitted, scoring=scoring, worries=worries),
         layout=layout_of(table),
         test=scoring.evaluations.get("test"),
         validation=scoring.evaluations.get("validation"),
-        seen_unseen=_seen_unseen(scoring, chosen, train, seed=run.recipe.seed),
+        seen_unseen=_seen_unseen(scoring, chosen, _groups_seen(run, train), seed=run.recipe.seed),
         group_name=run.recipe.group_column or ("person" if "person" in table.frame.columns else "group"),
         mean_face=_mean_face(train, seed=run.recipe.seed),
         faces=_faces(scoring, chosen, store),
@@ -100,19 +106,6 @@ def count_by_split(table: SampleTable) -> pl.DataFrame:
     return counts if counts["groups"].sum() else counts.drop("groups")
 
 
-def word_extension(extension: dict[str, Any]) -> str:
-    """Say that a finished run was trained on: its test had been scored before.
-
-    Examples:
-        >>> word_extension({"epochs": 5, "to": 9, "test": {"nme": {"value": 4.0}}})
-        'The test was scored after 5 epochs (NME 4.00 %), then the run went on to 9: it is not untouched any more.'
-    """
-    scores = extension.get("test") or {}
-    before = f" (NME {scores['nme']['value']:.2f} %)" if "nme" in scores else ""
-    words = f"The test was scored after {extension['epochs']} epochs{before}, then the run went on to {extension['to']}"
-    return f"{words}: it is not untouched any more."
-
-
 def draw_keypoint_sheet(
     table: SampleTable, store: PixelStore, recipe: Recipe, contract: InputContract
 ) -> list[SheetImage]:
@@ -145,13 +138,18 @@ def _mean_face(rows: pl.DataFrame, *, seed: int) -> Points | None:
         return None
 
 
+def _groups_seen(run: RunFolder, train: pl.DataFrame) -> set[str]:
+    """Give the groups that training has seen, that of the runs it goes on from included."""
+    own = set(train["group"].drop_nulls().unique().to_list())
+    return own | learned_by(run.facts.get("ancestors", [])).groups
+
+
 def _seen_unseen(
-    scoring: KeypointScoring, chosen: np.ndarray, train: pl.DataFrame, *, seed: int
+    scoring: KeypointScoring, chosen: np.ndarray, known: set[str], *, seed: int
 ) -> SeenAgainstUnseen | None:
     groups = scoring.rows["group"][chosen].to_list()
     if all(group is None for group in groups):
         return None
-    known = set(train["group"].drop_nulls().unique().to_list())
     return seen_against_unseen(scoring.sample_errors[chosen], groups, known, seed=seed)
 
 

@@ -93,12 +93,13 @@ def gather_facts(
     """Put together what the report tells of a run of any task."""
     facts = run.facts
     worries = [*worries, *(Concern("The given split leaks", line) for line in facts["leaks"])]
+    worries += [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
     worries += [Concern("Of the training", note) for note in (*fitted.notes, *scoring.notes)]
     return RunFacts(
         title=run.path.resolve().name,
         data=str(run.recipe.data),
         backbone=run.recipe.backbone,
-        weights=" ".join(line.strip() for line in facts["weights"]),
+        weights=" ".join([*(line.strip() for line in facts["weights"]), *_lineage(facts, table)]),
         monitor=run.recipe.monitor,
         history=read_history(run.path),
         counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
@@ -110,6 +111,27 @@ def gather_facts(
         versions=facts["versions"],
         hashes=hash_files(run.path, ("table.parquet", "split.parquet", "bundle/weights.safetensors")),
     )
+
+
+def _lineage(facts: Mapping[str, Any], table: SampleTable) -> list[str]:
+    """Say where the weights come from; the report of keypoints has a part of its own for it."""
+    ancestry = facts.get("ancestry", [])
+    return [f"Ancestry: {'; then '.join(ancestry)}."] if ancestry and table.keypoints is None else []
+
+
+def word_extension(extension: Mapping[str, Any]) -> str:
+    """Say that a finished run was trained on: its test had been scored before.
+
+    Examples:
+        >>> word_extension({"epochs": 5, "to": 9, "test": {"nme": {"value": 4.0}}})
+        'The test was scored after 5 epochs (NME 4.00 %), then the run went on to 9: it is not untouched any more.'
+    """
+    scores = extension.get("test") or {}
+    score = f"NME {scores['nme']['value']:.2f} %" if "nme" in scores else ""
+    score = f"accuracy {scores['accuracy']['value']:.4f}" if "accuracy" in scores else score
+    before = f" ({score})" if score else ""
+    words = f"The test was scored after {extension['epochs']} epochs{before}, then the run went on to {extension['to']}"
+    return f"{words}: it is not untouched any more."
 
 
 def count_by_class(table: SampleTable) -> pl.DataFrame:
