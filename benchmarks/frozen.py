@@ -22,7 +22,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness import Aim, data_folder, finish
+from harness import Aim, data_folder, finish, wait_passively
 
 EPOCHS = 30
 BATCH_SIZE = 64
@@ -35,6 +35,7 @@ def main() -> None:
     if arguments.contestant:
         _CONTESTANTS[arguments.contestant](Path(arguments.folder), arguments.epochs)
         return
+    wait_passively()
     data = data_folder()
     with tempfile.TemporaryDirectory() as scratch:
         folder = _photos(data, Path(scratch), per_class=40 if arguments.quick else None)
