@@ -94,7 +94,7 @@ class Recipe(BaseModel):
         None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
     )
     name_pattern: str | None = _field(
-        None, "regular expression on the file name; its named groups become columns, (?P<person>…) the group",
+        None, "keypoints: regex on the file name; its named groups become columns, (?P<person>…) the group",
         group="Data",
     )  # fmt: skip
     flip_pairs: str | None = _field(
@@ -319,7 +319,7 @@ def _task_problems(recipe: Recipe) -> Iterator[str]:
     if is_keypoints:
         yield from _keypoint_problems(recipe)
         return
-    only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
+    only = ("annotations", "points_key", "name_pattern", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
     for name in only:
         if getattr(recipe, name) not in (None, ()):
             yield f"{name} must be left out for classification; got {getattr(recipe, name)!r}"

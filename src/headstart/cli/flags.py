@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Group, Parameter
 
 from headstart.errors import did_you_mean, must_be
-from headstart.recipe import Recipe, flag_name, make_recipe, read_recipe
+from headstart.recipe import KEYPOINT_DEFAULTS, Recipe, flag_name, make_recipe, read_recipe
 from headstart.resolution import completed
 
 
@@ -84,17 +84,19 @@ def _near_flag(name: str, known: Sequence[str]) -> str:
 
 def _flag(name: str, field: Any, group: Group) -> inspect.Parameter:
     is_switch = isinstance(field.default, bool)
-    parameter = Parameter(name=flag_name(name), help=_help(field), group=group, show_default=False, negative="")
+    parameter = Parameter(name=flag_name(name), help=_help(name, field), group=group, show_default=False, negative="")
     annotation = Annotated[bool | None if is_switch else str | None, parameter]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _help(field: Any) -> str:
+def _help(name: str, field: Any) -> str:
     """Say what the setting does, what it may be, and its default."""
     choices = [choice for part in (field.annotation, *get_args(field.annotation)) for choice in _choices(part)]
     facts = [" | ".join(choices)] if choices else []
     if field.default is not None and not isinstance(field.default, bool) and field.default != ():
         facts.append(f"default {field.default:,}" if isinstance(field.default, int) else f"default {field.default}")
+    if name in KEYPOINT_DEFAULTS:
+        facts.append(f"keypoints: {KEYPOINT_DEFAULTS[name]}")
     return f"{field.description} ({'; '.join(facts)})" if facts else field.description
 
 
