@@ -299,7 +299,7 @@ def test_a_split_file_that_is_none_is_refused_before_the_photos_are_read(refused
 
 
 def test_ctrl_c_ends_with_130_and_the_way_back(headstart, monkeypatch, tmp_path):
-    def stopped(_):
+    def stopped(_, *, epochs):
         raise KeyboardInterrupt("Nothing is lost. Go on with: headstart train --resume here")
 
     monkeypatch.setattr("headstart.pipeline.resume", stopped)

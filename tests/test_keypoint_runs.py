@@ -15,7 +15,7 @@ import torch
 import headstart
 from headstart.cli import main
 from headstart.data.table import SampleTable
-from headstart.deploy.point_file import drawn_names
+from headstart.deploy.point_file import drawn_names, read_boxes
 from headstart.drawing.faces import FLIP_PAIRS
 from headstart.errors import RecipeError, RunError
 from headstart.models.bundle import load_bundle
@@ -295,6 +295,24 @@ def test_drawings_never_overwrite_photos(run, faces, tmp_path, capsys):
         main(["predict", str(run.path), str(tmp_path), "--out", str(tmp_path / "a.csv"), "--draw", str(tmp_path)])
     assert "--draw must be a new or empty folder" in capsys.readouterr().err
     assert (tmp_path / "0.jpg").read_bytes() == before
+
+
+def test_results_are_not_written_over_photos_or_runs(run, faces, tmp_path, capsys):
+    photo = next((faces / "images").rglob("*.jpg"))
+    before = photo.read_bytes()
+    with pytest.raises(SystemExit):
+        main(["predict", str(run.path), str(photo), "--out", str(photo)])
+    assert "--out must be the name of a CSV file" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    with pytest.raises(RunError, match="--out must be another folder than a run's"):
+        headstart.evaluate(run.path, out=run.path)
+
+
+def test_a_box_goes_to_its_own_photo_only(tmp_path):
+    (tmp_path / "boxes.csv").write_text("path,left,top,right,bottom\na/x.jpg,1,2,30,40\n")
+    with pytest.raises(ValueError, match=r"a table with a box for each photo; got .b/x\.jpg."):
+        read_boxes(tmp_path / "boxes.csv", ["a/x.jpg", "b/x.jpg"])
+    assert read_boxes(tmp_path / "boxes.csv", [str(tmp_path / "a/x.jpg")]).tolist() == [[1, 2, 30, 40]]
 
 
 def test_photos_of_one_name_get_drawings_of_their_own():

@@ -13,7 +13,7 @@ from headstart.ancestry import ancestors_of, learned_by
 from headstart.data.sources import read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
-from headstart.errors import SourceError, must_be
+from headstart.errors import RunError, SourceError, must_be
 from headstart.keypoint_scoring import KeypointScoring, save_keypoint_predictions, score_keypoints
 from headstart.models.bundle import Bundle, load_bundle
 from headstart.preparation import PreparedData, prepare, reopen
@@ -38,6 +38,8 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
         SourceError: The photos are of another task, none of their labels is one of the model's classes, or they have
             other points.
     """
+    if out and (out / "recipe.toml").exists():
+        raise RunError(must_be("--out", "another folder than a run's", str(out), "Its own scores would be lost."))
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work: a place that cannot be written is said at once
     bundle = load_bundle(run.path)

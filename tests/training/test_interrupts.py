@@ -7,6 +7,14 @@ import pytest
 from headstart.training.interrupts import held_back
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Hear SIGINT, which a shell's background jobs are started deaf to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_waits_for_the_end_of_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt):

@@ -20,7 +20,8 @@ def _evaluate(
 ) -> None:
     from headstart import pipeline
 
-    task = {} if settings.get("task") else {"task": RunFolder.open(run).recipe.task}
+    is_known = (run / "recipe.toml").exists()  # else the run is refused below, after the flags
+    task = {"task": RunFolder.open(run).recipe.task} if is_known and not settings.get("task") else {}
     given = {**settings, "data": str(data) if data else None}
     recipe = recipe_from_flags(given, command=_evaluate, fixed=task)
     pipeline.evaluate(run, out=out, recipe=recipe)

@@ -34,6 +34,9 @@ def predict(
     if out.is_dir():
         raise RunError(must_be("--out", "a file to write", str(out), f"Name one in it: {out / 'predictions.csv'}"))
     out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix.lower() != ".csv":
+        remedy = f"Try {out.with_suffix('.csv')}."
+        raise RunError(must_be("--out", "the name of a CSV file", str(out), remedy))
     paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
     say(f"{len(paths):,} photos; loading {run}")
     from headstart.deploy.predictor import Predictor, load, write_predictions

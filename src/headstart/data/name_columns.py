@@ -42,7 +42,7 @@ def take_name_columns(
 
     Examples:
         >>> rows = pl.DataFrame({"path": ["a/S01_mask_3.jpg"]})
-        >>> take_name_columns(rows, Recipe(name_pattern=r"(?P<person>S\d+)_"))[0]["person"].to_list()
+        >>> take_name_columns(rows, Recipe(task="keypoints", name_pattern=r"(?P<person>S\d+)_"))[0]["person"].to_list()
         ['S01']
     """
     pattern = recipe.name_pattern or (NAME_PATTERN if is_driver_state else None)

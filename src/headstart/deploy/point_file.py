@@ -96,7 +96,8 @@ def read_boxes(table: Path, paths: Sequence[str]) -> NDArray[np.float64]:
     """Read the face in each photo from a table of path, left, top, right, bottom.
 
     Args:
-        table: CSV, TSV or Parquet; a photo is found by its path as given, or by its file name where that is told once.
+        table: CSV, TSV or Parquet; a photo is found by its path, as given or from the table's folder, or by
+            its file name where one row and one photo have it.
         paths: The photos.
 
     Returns:
@@ -115,6 +116,9 @@ def read_boxes(table: Path, paths: Sequence[str]) -> NDArray[np.float64]:
     names = rows["path"].str.split("/").list.last().to_list()
     counts = Counter(names)
     by_name = {name: row for row, name in enumerate(names) if counts[name] == 1}
+    alike = Counter(Path(path).name for path in paths)
+    by_name = {name: row for name, row in by_name.items() if alike[name] == 1}
+    whole |= {str(table.parent / path): row for path, row in whole.items()}
     found = [whole.get(path, by_name.get(Path(path).name)) for path in paths]
     lost = [path for path, row in zip(paths, found, strict=True) if row is None or not _is_box(sides[row])]
     if lost:
