@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.data.keypoint_samples import KeypointSamples
-from headstart.data.keypoints import KeypointLayout, Points, point_columns, points_of, visible_of
-from headstart.data.table import SPLITS, SampleTable
+from headstart.data.keypoints import Points, point_columns, points_of, visible_of
+from headstart.data.table import SPLITS, SampleTable, layout_of
 from headstart.errors import SplitError, must_be
 from headstart.evaluation.keypoint_metrics import KeypointAnswers, normalisers
 from headstart.evaluation.keypoints import KeypointEvaluation, evaluate_keypoints
@@ -142,13 +142,6 @@ def check_scorable(table: SampleTable, recipe: Recipe) -> None:
             remedy = "Name other points, or --nme-by image."
             expected = f"one that some {split} sample has (it is {recipe.nme_by!r})"
             raise SplitError(must_be("what errors are divided by", expected, "none", remedy))
-
-
-def layout_of(table: SampleTable) -> KeypointLayout:
-    """Give what the points of a keypoint table are."""
-    if table.keypoints is None:
-        raise TypeError("the table holds labels, not keypoints")
-    return table.keypoints
 
 
 def save_keypoint_predictions(scoring: KeypointScoring, path: Path) -> None:

@@ -110,7 +110,7 @@ def check(
     found = prepare(table, recipe, image_size=recipe.image_size or (224, 224))
     if folder:
         from headstart.reporting.check_page import write_check_page
-        from headstart.reporting.keypoint_results import find_sheet
+        from headstart.reporting.keypoint_findings import find_sheet
 
         found.table.save(folder / "check.parquet")
         sheet = find_sheet(found.table, found.store, found.keypoints) if found.keypoints else None

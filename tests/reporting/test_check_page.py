@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +184,9 @@ def test_groups_on_two_sides_of_a_given_split_are_counted(tmp_path):
     splits = {row: "train" if row < 200 else "test" for row in range(300)}
     page = written(made_up_table(split=splits, group={row: f"person {row % 7}" for row in range(300)}), tmp_path)
     assert "7 groups stand in train and test (300 images)" in page
+
+
+def test_the_page_needs_no_pytorch():
+    modules = "headstart.preparation, headstart.reporting.check_page, headstart.reporting.keypoint_findings"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

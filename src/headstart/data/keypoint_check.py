@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import polars as pl
 
 from headstart.data.flip_pairs import FlipPairs
@@ -114,4 +113,4 @@ def finding_rows(check: KeypointCheck, *, limit: int) -> list[tuple[int, str]]:
 
 def num_samples_found(check: KeypointCheck) -> int:
     """Give how many samples the doctor found something wrong with."""
-    return int(np.unique(check.examination.findings["row"].to_numpy()).size)
+    return check.examination.findings["row"].n_unique()

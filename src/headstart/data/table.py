@@ -170,6 +170,13 @@ class SampleTable:
         return cls(frame, Path(values["root"]), tuple(values["class_names"]), tuple(values["notes"]), layout or None)
 
 
+def layout_of(table: SampleTable) -> KeypointLayout:
+    """Give what the points of a keypoint table are."""
+    if table.keypoints is None:
+        raise TypeError("the table holds labels, not keypoints")
+    return table.keypoints
+
+
 def table_from_columns(
     paths: pl.Series | list[str], labels: pl.Series | list[int | None], *, root: Path, class_names: tuple[str, ...]
 ) -> SampleTable:

@@ -9,17 +9,14 @@ import polars as pl
 
 from headstart.ancestry import learned_by
 from headstart.data.augmentation import render
-from headstart.data.geometry import scale_points
-from headstart.data.keypoint_check import KeypointCheck, finding_rows, num_samples_found
 from headstart.data.keypoints import Points, points_of, visible_of
 from headstart.data.shapes import NoShapeError, mean_shape
-from headstart.data.table import SPLITS, SampleTable
+from headstart.data.table import SPLITS, SampleTable, layout_of
 from headstart.evaluation.keypoint_metrics import choose_examples
 from headstart.evaluation.keypoints import SeenAgainstUnseen, seen_against_unseen
-from headstart.keypoint_scoring import KeypointScoring, layout_of
+from headstart.keypoint_scoring import KeypointScoring
 from headstart.reporting.concerns import Concern
 from headstart.reporting.keypoint_report import FaceExample, KeypointResults, SheetImage
-from headstart.reporting.keypoint_sheet import MAX_CARDS, KeypointFinding, KeypointSheet, keypoint_sheet
 from headstart.reporting.run_results import gather_facts
 from headstart.training.tasks import Keypoints
 
@@ -72,28 +69,6 @@ def gather_keypoint_results(
         contact_sheet=draw_keypoint_sheet(table, store, run.recipe, contract),
         contact_columns=NUM_SHEET_PHOTOS,
     )
-
-
-def find_sheet(table: SampleTable, store: PixelStore, check: KeypointCheck) -> KeypointSheet:
-    """Give the check page's sheet of faces whose points look wrong, the worst first, and of the pairs.
-
-    Where too few look wrong to fill it, ordinary faces follow, spread over the table: to see that points lie right.
-    """
-    kept, rows = table.kept, finding_rows(check, limit=MAX_CARDS)
-    named = {row for row, _ in rows}
-    others = [row for row in np.linspace(0, kept.height - 1, MAX_CARDS).astype(int).tolist() if row not in named]
-    rows += [(row, "") for row in dict.fromkeys(others)][: MAX_CARDS - len(rows)]
-    chosen = kept[[row for row, _ in rows]]
-    records = chosen["record"].to_numpy()
-    points = scale_points(points_of(chosen), np.asarray(store.scales)[records])
-    findings = [
-        KeypointFinding(store.read(int(record)), points[place], visible, caption, path)
-        for place, (record, visible, (_, caption), path) in enumerate(
-            zip(records, visible_of(chosen), rows, chosen["path"], strict=True)
-        )
-    ]
-    mean_face = check.examination.mean_shape
-    return keypoint_sheet(findings, layout_of(table), mean_face=mean_face, num_findings=num_samples_found(check))
 
 
 def count_by_split(table: SampleTable) -> pl.DataFrame:
