@@ -133,11 +133,10 @@ def check_scorable(table: SampleTable, recipe: Recipe) -> None:
     Raises:
         SplitError: A split has samples, but what errors are divided by is undefined for each of them.
     """
-    pair = (recipe.nme_points[0], recipe.nme_points[1]) if recipe.nme_points else None
     for split in SPLITS[1:]:
         rows = table.kept.filter(pl.col("split") == split)
         sizes = rows.select("height", "width").to_numpy()
-        lengths = normalisers(points_of(rows), visible_of(rows), sizes, by=recipe.nme_by, pair=pair)
+        lengths = normalisers(points_of(rows), visible_of(rows), sizes, by=recipe.nme_by, pair=recipe.nme_pair)
         if len(lengths) and not (np.isfinite(lengths) & visible_of(rows).any(axis=1)).any():
             remedy = "Name other points, or --nme-by image."
             expected = f"one that some {split} sample has (it is {recipe.nme_by!r})"

@@ -47,20 +47,23 @@ def _field(default: Any, help_text: str, *, group: str) -> Any:
     return Field(default=default, description=help_text, json_schema_extra={"group": group})
 
 
-KEYPOINT_DEFAULTS: dict[str, Any] = {
-    "fit": "letterbox",
-    "head": "integral",
-    "loss": "l1",
-    "monitor": "nme",
-    "lr": 1e-3,
-}
-"""What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
-
 DEFAULT_LOSSES: dict[str, str] = {"coordinates": "wing", "simcc": "simcc", "integral": "l1"}
 """The loss of each keypoint head where none is named."""
 
 KEYPOINT_HEADS = tuple(DEFAULT_LOSSES)
 """Heads that give points."""
+
+MAP_HEADS = ("simcc", "integral")
+"""Heads that take the map of features, so that no probe on pooled features can train them."""
+
+KEYPOINT_DEFAULTS: dict[str, Any] = {
+    "fit": "letterbox",
+    "head": "integral",
+    "loss": DEFAULT_LOSSES["integral"],
+    "monitor": "nme",
+    "lr": 1e-3,
+}
+"""What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
 
 
 class Recipe(BaseModel):
@@ -275,6 +278,11 @@ class Recipe(BaseModel):
             raise ValueError("validation_fraction + test_fraction must be below 1, or nothing is left to train on")
         return self
 
+    @property
+    def nme_pair(self) -> tuple[int, int] | None:
+        """The two points whose distance errors are divided by; None where none are named."""
+        return (self.nme_points[0], self.nme_points[1]) if self.nme_points else None
+
     def updated(self, **settings: Any) -> Recipe:
         """Give a copy with some settings changed, checked like any other recipe."""
         return make_recipe(self.model_dump() | settings)
@@ -333,7 +341,7 @@ def _keypoint_problems(recipe: Recipe) -> Iterator[str]:
         yield f"crop_to_points must be left out beside crop_to_box; got {recipe.crop_to_points!r}"
     if recipe.targets == "pixels" and recipe.head != "coordinates":
         yield f"targets must be 'normalised' for the head {recipe.head!r}; got 'pixels'"
-    if recipe.head in ("simcc", "integral") and recipe.epochs == 0:
+    if recipe.head in MAP_HEADS and recipe.epochs == 0:
         yield f"epochs must be at least 1 for the head {recipe.head!r}, which is not probed; got 0"
     if recipe.nme_by == "points" and not recipe.nme_points:
         yield "nme_points must be given where nme_by is 'points'; got none"

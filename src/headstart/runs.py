@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from headstart.errors import RunError, must_be
 from headstart.files import write_json
-from headstart.recipe import Recipe, make_recipe, read_recipe
+from headstart.recipe import MAP_HEADS, Recipe, make_recipe, read_recipe
 
 PACKAGES = (
     "headstart", "torch", "timm", "lightning", "openvino", "opencv-python-headless", "simplejpeg", "pillow", "numpy",
@@ -84,7 +84,7 @@ class RunFolder:
         """
         if epochs <= self.recipe.epochs:
             raise RunError(must_be("--epochs", f"more than the run's {self.recipe.epochs}", epochs, "Raise it."))
-        if self.recipe.unfreeze == "none" and self.recipe.head in ("linear", "coordinates"):
+        if self.recipe.unfreeze == "none" and self.recipe.head not in MAP_HEADS:
             raise RunError(must_be("--epochs", "given to a run that fine-tunes", "--unfreeze none", "Train anew."))
         if self.is_finished:
             scores = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))

@@ -42,11 +42,11 @@ _SINGLES: Final = (
     *("apply", "area", "aspect", "horizontal_flip", "vertical_flip", "rotation", "scale"),
     *("brightness", "contrast", "saturation", "hue", "noise"),
 )
-_MILDER: Final = (0.5, 0.25, 0.0)
-"""What is left of a draw's moves when it is drawn again, and again."""
-
 _PAIRS: Final = ("position", "shift", "noise_offset")
 """All numbers are drawn, in this order, used or not: turning one setting on leaves what the others draw."""
+
+_MILDER: Final = (0.5, 0.25, 0.0)
+"""What is left of a draw's moves when it is drawn again, and again."""
 
 _RGB_TO_YIQ: Final = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _LUMA: Final = np.broadcast_to(_RGB_TO_YIQ[0], (3, 3))
@@ -229,7 +229,7 @@ def evaluation_maps(
     fraction = crop_fraction if fit == "crop" else 1.0
     to_part, sizes = geometry.parts(sizes, boxes)
     affine = geometry.resize_and_crop(sizes, image_size=image_size, fit=fit, crop_fraction=fraction)
-    affine = affine if to_part is None else geometry.compose(to_part, affine)
+    affine = _from_photo(to_part, affine)
     num_samples = len(affine)
     return Maps(
         affine,
@@ -281,18 +281,16 @@ def draw_maps(
         return evaluation
     drawn = _draw(seed, epoch, sample_ids)
     applied = drawn["apply"] < policy.probability
-    affine = None
+    affine = evaluation.affine
     if policy.crop == "random":
         fraction = min(crop_fraction, RANDOM_CROP_FRACTION)
-        affine = geometry.resize_and_crop(
+        cropped = geometry.resize_and_crop(
             sizes, image_size=image_size, fit=fit, crop_fraction=fraction, position=drawn["position"]
         )
+        affine = _from_photo(to_part, cropped)
     elif policy.crop == "random-resized":
-        affine = _random_resized(policy, drawn, geometry.frames(sizes, image_size=image_size, fit=fit), image_size)
-    if affine is None:
-        affine = evaluation.affine
-    elif to_part is not None:
-        affine = geometry.compose(to_part, affine)
+        frames = geometry.frames(sizes, image_size=image_size, fit=fit)
+        affine = _from_photo(to_part, _random_resized(policy, drawn, frames, image_size))
     affine = geometry.compose(affine, *_moves(policy, drawn, image_size))
     return Maps(
         np.where(applied[:, None, None], affine, evaluation.affine),
@@ -301,6 +299,11 @@ def draw_maps(
         (drawn["noise_offset"] * _TILE).astype(np.int32),
         evaluation.border,
     )
+
+
+def _from_photo(to_part: Affines | None, affine: Affines) -> Affines:
+    """Let maps that begin at parts of photos begin at the photos."""
+    return affine if to_part is None else geometry.compose(to_part, affine)
 
 
 def draw_maps_for_points(

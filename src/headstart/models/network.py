@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
@@ -63,8 +64,6 @@ class Network(nn.Module):
         weights_report: What became of the weights file.
         num_features: Features an image, between backbone and head.
         has_frozen_statistics: Whether BatchNorm statistics stand still in ``train()`` everywhere.
-        blocks: Names of the backbone's parameters, block by block from input to output, without the unused.
-        unused: Parameters of the backbone that a head on the feature map has no use for (what comes after the map).
 
     Examples:
         >>> backbone = create_backbone("test_resnet", weights="none")
@@ -89,11 +88,18 @@ class Network(nn.Module):
         scale, offset = backbone.contract.scale_and_offset()
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
-        unused = unused_parameters(self.backbone, self.contract.image_size) if head.takes == "map" else frozenset()
-        self.blocks = without(find_blocks(self.backbone), unused)
-        self.unused = unused
         self.has_frozen_statistics = False
         self.freeze()
+
+    @cached_property
+    def unused(self) -> frozenset[str]:
+        """Parameters of the backbone that a head on the feature map has no use for: what comes after the map."""
+        return unused_parameters(self.backbone, self.contract.image_size) if self.head.takes == "map" else frozenset()
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the backbone's parameters, block by block from input to output, without the unused."""
+        return without(find_blocks(self.backbone), self.unused)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Give the head's outputs, logits (n, num_classes) say, for pixels (n, H, W, 3) on 0..255, uint8 or float."""
@@ -242,7 +248,8 @@ def unused_parameters(module: nn.Module, image_size: tuple[int, int]) -> frozens
     was_training, wanted = module.training, [parameter.requires_grad for parameter in module.parameters()]
     with torch.inference_mode(mode=False), torch.enable_grad():
         module.eval().requires_grad_()
-        feature_map(module, torch.zeros(1, 3, *image_size)).sum().backward()
+        device = next(module.parameters()).device
+        feature_map(module, torch.zeros(1, 3, *image_size, device=device)).sum().backward()
     names = frozenset(name for name, parameter in module.named_parameters() if parameter.grad is None)
     for parameter, is_wanted in zip(module.parameters(), wanted, strict=True):
         parameter.grad = None

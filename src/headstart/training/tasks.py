@@ -259,16 +259,12 @@ class Keypoints:
     @property
     def divided_by(self) -> str:
         """Words for what errors are divided by."""
-        return describe_normaliser(self.recipe.nme_by, pair=self._pair, names=self.layout.names)
-
-    @property
-    def _pair(self) -> tuple[int, int] | None:
-        return (self.recipe.nme_points[0], self.recipe.nme_points[1]) if self.recipe.nme_points else None
+        return describe_normaliser(self.recipe.nme_by, pair=self.recipe.nme_pair, names=self.layout.names)
 
     def normalisers(self, samples: KeypointSamples) -> NDArray[np.float64]:
         """Give what each sample's errors are divided by, in pixels of the original, shape (n,)."""
         sizes = samples.original_sizes
-        return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=self._pair)
+        return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=self.recipe.nme_pair)
 
 
 def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:
