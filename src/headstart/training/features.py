@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,19 +47,22 @@ class FeatureCache:
     log: InferenceLog
     boxes: NDArray[np.float64] | None = None
 
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        """The row of each image that is told by its record and its box."""
+        return {} if self.boxes is None else {key: row for row, key in enumerate(_keys(self.records, self.boxes))}
+
     def knows(self, records: NDArray[np.integer], boxes: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
         """Say which of these rows of the store (and boxes) it holds, shape (n,)."""
-        if self.boxes is None:
+        if boxes is None:
             return np.isin(records, self.records)
-        known = {key.tobytes() for key in _keys(self.records, self.boxes)}
-        return np.array([key.tobytes() in known for key in _keys(records, boxes)], bool)
+        return np.array([key in self._places for key in _keys(records, boxes)], bool)
 
     def of(self, records: NDArray[np.integer], boxes: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
         """Give the features of these rows of the store (and boxes, where there are boxes), shape (n, features)."""
-        if self.boxes is None:
+        if boxes is None:
             return np.asarray(self.values[np.searchsorted(self.records, records)])
-        place = {key.tobytes(): row for row, key in enumerate(_keys(self.records, self.boxes))}
-        return np.asarray(self.values[[place[key.tobytes()] for key in _keys(records, boxes)]])
+        return np.asarray(self.values[[self._places[key] for key in _keys(records, boxes)]])
 
 
 def cache_features(
@@ -80,10 +84,11 @@ def cache_features(
         boxes: The part of each image that the network looks at, shape (n, 4); all of it unless told.
         num_threads: Threads that prepare pixels; all cores unless told.
     """
-    keys = np.unique(_keys(records, boxes), axis=0)
-    unique = keys[:, 0].astype(np.int64)
-    parts = None if boxes is None else np.ascontiguousarray(keys[:, 1:])
-    path = folder / f"features-{_fingerprint(network, store, keys)}.npy"
+    unique, parts = np.unique(np.asarray(records, np.int64)), None
+    if boxes is not None:
+        keys = np.unique(_joined(records, boxes), axis=0)
+        unique, parts = keys[:, 0].astype(np.int64), np.ascontiguousarray(keys[:, 1:])
+    path = folder / f"features-{_fingerprint(network, store, unique, parts)}.npy"
     log = InferenceLog()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
@@ -92,13 +97,19 @@ def cache_features(
     return FeatureCache(np.load(path, mmap_mode="r"), unique, log, parts)
 
 
-def _keys(records: NDArray[np.integer], boxes: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Give what tells images apart, a row each: the record, and the box where there is one."""
-    column = np.asarray(records, np.float64)[:, None]
-    return column if boxes is None else np.concatenate([column, boxes], axis=1)
+def _joined(records: NDArray[np.integer], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give record and box of each image as one row, shape (n, 5)."""
+    return np.concatenate([np.asarray(records, np.float64)[:, None], boxes], axis=1)
 
 
-def _fingerprint(network: Network, store: PixelStore, keys: NDArray[np.float64]) -> str:
+def _keys(records: NDArray[np.integer], boxes: NDArray[np.float64]) -> list[bytes]:
+    """Give what tells images apart that may be parts of one record."""
+    return [row.tobytes() for row in _joined(records, boxes)]
+
+
+def _fingerprint(
+    network: Network, store: PixelStore, records: NDArray[np.int64], boxes: NDArray[np.float64] | None
+) -> str:
     """Name everything the features depend on: weights, contract, pixels, and which rows in which order."""
     digest = hashlib.blake2b(digest_size=12)
     for name, tensor in sorted(network.backbone.state_dict().items()):
@@ -106,7 +117,9 @@ def _fingerprint(network: Network, store: PixelStore, keys: NDArray[np.float64])
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     digest.update(repr(network.contract).encode())
     digest.update(store.fingerprint.encode())
-    digest.update(keys.tobytes())
+    digest.update(records.tobytes())
+    if boxes is not None:
+        digest.update(boxes.tobytes())
     return digest.hexdigest()
 
 
