@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from headstart.data.augmentation import evaluation_maps, render_images
+from headstart.data.augmentation import render_images
 from headstart.data.decoding import CoverRule, StoredImage, decode, from_pixels
 from headstart.data.geometry import Affines
 from headstart.data.headers import DecodeFailure
@@ -177,11 +177,8 @@ class Runner:
         contract = self.network.contract
         scales = np.array([photo.scale for photo in stored], np.float64).reshape(-1, 2)
         is_read = np.array([error is None for error in errors], bool)
-        maps = evaluation_maps(
+        maps = contract.view(
             np.array([photo.pixels.shape[:2] for photo in stored]).reshape(-1, 2),
-            image_size=contract.image_size,
-            fit=contract.fit,
-            crop_fraction=contract.crop_fraction,
             boxes=None if boxes is None else boxes[is_read] * np.tile(scales[:, ::-1], 2),
         )
         pixels = render_images([photo.pixels for photo in stored], maps, image_size=contract.image_size)

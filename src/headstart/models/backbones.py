@@ -11,10 +11,12 @@ from typing import Any, Final, Literal
 
 import timm
 import torch
+from numpy.typing import ArrayLike
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # pyright: ignore[reportPrivateImportUsage]
 from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
+from headstart.data.augmentation import Maps, evaluation_maps
 from headstart.errors import RecipeError, WeightsError, did_you_mean, must_be
 from headstart.models.hub import find_weights
 from headstart.models.naming import Match, State, counted
@@ -56,6 +58,22 @@ class InputContract:
         """
         scale, offset = (tensor.to(pixels.device) for tensor in self.scale_and_offset())
         return scale_pixels(pixels, scale, offset)
+
+    def view(self, sizes: ArrayLike, *, boxes: ArrayLike | None = None) -> Maps:
+        """Give the maps through which the network sees photos in validation, test and use.
+
+        Args:
+            sizes: (height, width) of the photos as decoded or stored, shape (n, 2).
+            boxes: The part of each that it looks at (left, top, right, bottom), shape (n, 4); all of it unless told.
+
+        Examples:
+            >>> contract = InputContract((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), fit="letterbox")
+            >>> contract.view([[16, 8]]).affine[0].tolist()
+            [[0.5, 0.0, 2.0], [0.0, 0.5, 0.0]]
+        """
+        return evaluation_maps(
+            sizes, image_size=self.image_size, fit=self.fit, crop_fraction=self.crop_fraction, boxes=boxes
+        )
 
     def scale_and_offset(self) -> tuple[Tensor, Tensor]:
         """Give the normalisation as factor and addend for pixels on 0..255, each (1, 3, 1, 1)."""

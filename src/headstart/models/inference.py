@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headstart.data.augmentation import Maps, evaluation_maps
+from headstart.data.augmentation import Maps
 from headstart.data.batches import BatchLoader
 from headstart.models.backbones import feature_map, pool, scale_pixels
 from headstart.models.compiled import compile_forward
@@ -171,13 +171,7 @@ def evaluation_loader(
     sizes = np.asarray(store.sizes)[np.asarray(records)]
 
     def maps_for(positions: NDArray[np.integer]) -> Maps:
-        return evaluation_maps(
-            sizes[positions],
-            image_size=contract.image_size,
-            fit=contract.fit,
-            crop_fraction=contract.crop_fraction,
-            boxes=None if boxes is None else boxes[positions],
-        )
+        return contract.view(sizes[positions], boxes=None if boxes is None else boxes[positions])
 
     return BatchLoader(
         store,

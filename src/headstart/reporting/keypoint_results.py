@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from headstart.ancestry import learned_by
-from headstart.data.augmentation import render
 from headstart.data.keypoints import Points, points_of, visible_of
 from headstart.data.shapes import NoShapeError, mean_shape
 from headstart.data.table import SPLITS, SampleTable, layout_of
@@ -17,7 +16,7 @@ from headstart.evaluation.keypoints import SeenAgainstUnseen, seen_against_unsee
 from headstart.keypoint_scoring import KeypointScoring
 from headstart.reporting.concerns import Concern
 from headstart.reporting.keypoint_report import FaceExample, KeypointResults, SheetImage
-from headstart.reporting.run_results import gather_facts
+from headstart.reporting.run_results import NUM_SHEET_PHOTOS, draw_contact_sheet, gather_facts
 from headstart.training.tasks import Keypoints
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ _CROPPED: Final = (
     "Test faces were cut out by the box around their true points, which says where a face is and how large. In use a "
     "detector's box does that, less exactly: expect larger errors."
 )
-
-NUM_SHEET_PHOTOS: Final = 6
-"""Training photos on the contact sheet; each is shown in as many draws."""
 
 
 def gather_keypoint_results(
@@ -84,26 +80,16 @@ def count_by_split(table: SampleTable) -> pl.DataFrame:
 def draw_keypoint_sheet(
     table: SampleTable, store: PixelStore, recipe: Recipe, contract: InputContract
 ) -> list[SheetImage]:
-    """Draw some training photos with their points as the network sees them in its first epochs: a row a photo."""
-    train = table.kept.filter(pl.col("split") == "train")
-    spread = np.unique(np.linspace(0, train.height - 1, NUM_SHEET_PHOTOS).astype(int))
+    """Draw the contact sheet with the points that training learns, row by row."""
     task = Keypoints(recipe, layout_of(table))
-    samples, positions = task.samples(train[spread], store), np.arange(len(spread))
-    frame, columns = np.array(contract.image_size[::-1]), []
-    for epoch in range(NUM_SHEET_PHOTOS):
-        maps = task.draw(samples, positions, contract, epoch=epoch)
-        points, visible = (part.numpy() for part in task.targets(samples, positions, maps.affine, contract))
-        columns.append(
-            [
-                SheetImage(
-                    render(store.read(int(record)), maps[slice(row, row + 1)], image_size=contract.image_size),
-                    points[row] * frame,
-                    visible[row],
-                )
-                for row, record in enumerate(samples.records)
-            ]
-        )
-    return [column[row] for row in positions for column in columns]
+    sheet = draw_contact_sheet(task, table, store, contract)
+    positions, frame = np.arange(len(sheet.images)), np.array(contract.image_size[::-1])
+    targets = [task.targets(sheet.samples, positions, maps.affine, contract) for maps in sheet.draws]
+    return [
+        SheetImage(image, shares[row].numpy() * frame, counts[row].numpy())
+        for row, images in enumerate(sheet.images)
+        for image, (shares, counts) in zip(images, targets, strict=True)
+    ]
 
 
 def _mean_face(rows: pl.DataFrame, *, seed: int) -> Points | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headstart.data.augmentation import draw_maps, policy_from_recipe, render
+from headstart.data.augmentation import Maps, render
 from headstart.data.store import PixelStore
 from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import most_confident_mistakes
-from headstart.recipe import Recipe
 from headstart.reporting.concerns import Concern
 from headstart.reporting.run_facts import RunFacts
 from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
 from headstart.training.history import read_history
+from headstart.training.tasks import Task, make_task
 
 if TYPE_CHECKING:
     from headstart.keypoint_scoring import KeypointScoring
@@ -71,6 +72,7 @@ def gather_results(
         scoring: Scores and probabilities.
         contract: How the network sees a photo.
     """
+    sheet = draw_contact_sheet(make_task(run.recipe, table), table, store, contract)
     return RunResults(
         run=gather_facts(run, table, fitted=fitted, scoring=scoring),
         class_names=table.class_names,
@@ -78,7 +80,7 @@ def gather_results(
         validation=scoring.evaluations.get("validation"),
         split_counts=count_by_class(table),
         mistakes=find_mistakes(scoring, table, store),
-        contact_sheet=draw_contact_sheet(table, store, run.recipe, contract),
+        contact_sheet=[image for row in sheet.images for image in row],
     )
 
 
@@ -181,32 +183,33 @@ def find_mistakes(scoring: Scoring, table: SampleTable, store: PixelStore) -> li
     ]
 
 
-def draw_contact_sheet(
-    table: SampleTable, store: PixelStore, recipe: Recipe, contract: InputContract
-) -> list[NDArray[np.uint8]]:
-    """Draw some training photos as the network sees them in its first epochs: a row a photo, a column an epoch."""
+@dataclass(frozen=True)
+class ContactSheet:
+    """Some training photos as the network sees them in its first epochs.
+
+    Attributes:
+        samples: As the task gives them; one a photo.
+        draws: Their maps, for each epoch.
+        images: uint8 (height, width, 3): a row a photo, a column an epoch.
+    """
+
+    samples: Any
+    draws: list[Maps]
+    images: list[list[NDArray[np.uint8]]]
+
+
+def draw_contact_sheet(task: Task, table: SampleTable, store: PixelStore, contract: InputContract) -> ContactSheet:
+    """Draw training photos, spread over the table, through the task's own augmentation."""
     train = table.kept.filter(pl.col("split") == "train")
     spread = np.unique(np.linspace(0, train.height - 1, NUM_SHEET_PHOTOS).astype(int))
-    rows, policy = train[spread], policy_from_recipe(recipe)
-    records = rows["record"].to_numpy()
-    by_epoch = [
-        draw_maps(
-            policy,
-            seed=recipe.seed,
-            epoch=epoch,
-            sample_ids=rows["sample_id"].to_numpy(),
-            sizes=np.asarray(store.sizes)[records],
-            image_size=contract.image_size,
-            fit=contract.fit,
-            crop_fraction=contract.crop_fraction,
-        )
-        for epoch in range(NUM_SHEET_PHOTOS)
+    samples, positions = task.samples(train[spread], store), np.arange(len(spread))
+    draws = [task.draw(samples, positions, contract, epoch=epoch) for epoch in range(NUM_SHEET_PHOTOS)]
+    photos = [store.read(int(record)) for record in samples.records]
+    images = [
+        [render(photo, maps[slice(row, row + 1)], image_size=contract.image_size) for maps in draws]
+        for row, photo in enumerate(photos)
     ]
-    return [
-        render(store.read(int(record)), maps[slice(number, number + 1)], image_size=contract.image_size)
-        for number, record in enumerate(records)
-        for maps in by_epoch
-    ]
+    return ContactSheet(samples, draws, images)
 
 
 def hash_files(folder: Path, names: Sequence[str]) -> dict[str, str]:

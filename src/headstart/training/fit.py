@@ -31,7 +31,7 @@ from headstart.training.features import FeatureCache, cache_features
 from headstart.training.history import History, Row
 from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
 from headstart.training.probe import TargetFeatures, fit_probe, is_better
-from headstart.training.tasks import Task, make_task, mean_targets, view_maps
+from headstart.training.tasks import Task, make_task, mean_targets
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -171,7 +171,7 @@ def _probe(
 
 def _target_features(cache: FeatureCache, samples: Any, network: Network, task: Task) -> TargetFeatures:
     positions, contract = np.arange(len(samples)), network.contract
-    maps = view_maps(samples, contract)
+    maps = contract.view(samples.stored_sizes, boxes=samples.boxes)
     targets = task.targets(samples, positions, maps.affine, contract)
     return TargetFeatures.from_arrays(cache.of(samples.records, samples.boxes), targets, samples)
 

@@ -22,7 +22,6 @@ from headstart.data.augmentation import (
     Maps,
     draw_maps,
     draw_maps_for_points,
-    evaluation_maps,
     policy_from_recipe,
 )
 from headstart.data.geometry import Affines
@@ -246,7 +245,7 @@ class Keypoints:
         self, coordinates: NDArray[np.floating], samples: KeypointSamples, contract: InputContract
     ) -> KeypointAnswers:
         """Put the network's coordinates (n, K, 2), shares of the frame, beside the truth, in every unit."""
-        affine = view_maps(samples, contract).affine
+        affine = contract.view(samples.stored_sizes, boxes=samples.boxes).affine
         return KeypointAnswers(
             predicted=samples.to_original(coordinates, affine, image_size=contract.image_size),
             points=samples.original,
@@ -278,17 +277,6 @@ def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:
     counts = visible.sum(0)[:, None]
     means = (coordinates * visible[..., None]).sum(0) / counts.clamp_min(1)
     return torch.where(counts > 0, means, torch.full_like(means, 0.5))
-
-
-def view_maps(samples: Samples, contract: InputContract) -> Maps:
-    """Give the maps of validation, test and use."""
-    return evaluation_maps(
-        samples.stored_sizes,
-        image_size=contract.image_size,
-        fit=contract.fit,
-        crop_fraction=contract.crop_fraction,
-        boxes=samples.boxes,
-    )
 
 
 def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolicy:
