@@ -13,8 +13,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from headstart.data.label_settings import (
+    MULTI_DEFAULTS,
+    PARSERS,
+    LabelSettings,
+    as_text,
+    label_problems,
+    label_settings,
+)  # fmt: skip
 from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
 from headstart.files import written_aside
 
@@ -41,6 +58,7 @@ ImageSize = Annotated[
 ]
 Fit = Literal["crop", "letterbox", "stretch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+Text = Annotated[str, BeforeValidator(as_text)]
 
 
 def _field(default: Any, help_text: str, *, group: str) -> Any:
@@ -79,7 +97,16 @@ class Recipe(BaseModel):
     # --- data
     data: str | None = _field(None, "the photos: a folder, a table, or an archive of either", group="Data")
     path_column: str | None = _field(None, "table column with the image paths [guessed]", group="Data")
-    label_column: str | None = _field(None, "table column with the labels [guessed]", group="Data")
+    label: Text | None = _field(
+        None, "column with the labels [guessed]; a,b: a head for each column; a+b: their combinations as classes",
+        group="Data",
+    )  # fmt: skip
+    label_column: str | None = _field(None, "as --label, for one column of any name", group="Data")
+    label_bins: Text | None = _field(None, "make classes of a column's numbers, e.g. age=30,60", group="Data")
+    multi_label: str | None = _field(None, "column with several labels in a cell", group="Data")
+    label_separator: str | None = _field(
+        None, "what stands between the labels of a cell [guessed: ; , | or space]", group="Data"
+    )
     image_root: str | None = _field(None, "folder that the table's paths start from [the table's]", group="Data")
     group_column: str | None = _field(
         None, "table column that says what belongs together (person, place)", group="Data"
@@ -97,7 +124,7 @@ class Recipe(BaseModel):
         None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
     )
     name_pattern: str | None = _field(
-        None, "keypoints: regex on the file name; its named groups become columns, (?P<person>…) the group",
+        None, "regex on the file name; its named groups become columns (for --label), (?P<person>…) the group",
         group="Data",
     )  # fmt: skip
     flip_pairs: str | None = _field(
@@ -196,6 +223,9 @@ class Recipe(BaseModel):
         1.0, "epochs of linear warmup before the cosine", group="Training"
     )
     label_smoothing: Fraction = _field(0.1, "share of the target spread over all classes", group="Training")
+    label_weights: Text | None = _field(
+        None, "weight of each head's loss where --label names several, e.g. mask=1,age=2 [1 each]", group="Training"
+    )
     ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
     loss: Literal["cross_entropy", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"] = _field(
         "cross_entropy", "what training minimises; all but cross_entropy are for keypoints", group="Training"
@@ -206,9 +236,9 @@ class Recipe(BaseModel):
         group="Training",
     )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
-    monitor: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "nme"] = _field(
-        "accuracy", "validation score that picks the best epoch", group="Training"
-    )
+    monitor: Literal[
+        "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "exact", "mean_average_precision", "micro_f1", "nme"
+    ] = _field("accuracy", "validation score that picks the best epoch; of several heads the mean", group="Training")
     checkpoint_seconds: Positive = _field(60.0, "a checkpoint at least this often", group="Training")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _field(
         0, "seed of split, order, augmentation and head", group="Training"
@@ -228,7 +258,8 @@ class Recipe(BaseModel):
     def _fill_defaults_of_task(cls, values: Any) -> Any:
         """Give what is not set the default of the task: a recipe always says what will be done."""
         if not isinstance(values, Mapping) or values.get("task") != "keypoints":
-            return values
+            is_multi = isinstance(values, Mapping) and values.get("multi_label") is not None
+            return {**MULTI_DEFAULTS, **values} if is_multi else values
         filled = {**KEYPOINT_DEFAULTS, **values}
         if values.get("nme_points") and "nme_by" not in values:
             filled["nme_by"] = "points"
@@ -242,6 +273,12 @@ class Recipe(BaseModel):
         if points and (len(points) != 2 or points[0] == points[1] or min(points) < 0):
             raise ValueError("two different point numbers from 0, e.g. 36,45")
         return points
+
+    @field_validator("label", "label_bins", "label_weights")
+    @classmethod
+    def _labels_can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
+        PARSERS[str(info.field_name)](text or "")
+        return text
 
     @field_validator("name_pattern")
     @classmethod
@@ -277,6 +314,11 @@ class Recipe(BaseModel):
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction must be below 1, or nothing is left to train on")
         return self
+
+    @property
+    def labels(self) -> LabelSettings:
+        """Which columns hold the labels, and in which form they are learned."""
+        return label_settings(self)
 
     @property
     def nme_pair(self) -> tuple[int, int] | None:
@@ -324,10 +366,11 @@ def _task_problems(recipe: Recipe) -> Iterator[str]:
     for name, is_theirs in of_keypoints.items():
         if is_theirs != is_keypoints:
             yield f"{name} must be one for {recipe.task}; got {getattr(recipe, name)!r}"
+    yield from label_problems(recipe)
     if is_keypoints:
         yield from _keypoint_problems(recipe)
         return
-    only = ("annotations", "points_key", "name_pattern", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
+    only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
     for name in only:
         if getattr(recipe, name) not in (None, ()):
             yield f"{name} must be left out for classification; got {getattr(recipe, name)!r}"

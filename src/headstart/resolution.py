@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from headstart.data.label_settings import MULTI_MONITORS, parse_label
 from headstart.data.sources import guess_task
 from headstart.recipe import DEFAULT_LOSSES
 from headstart.runs import RunFolder
@@ -14,6 +16,12 @@ _INHERITED: Final = (
     "task", "backbone", "head", "targets", "image_size", "fit", "crop_to_box", "crop_to_points", "nme_by", "nme_points",
 )  # fmt: skip
 """What a run takes over from the one that it goes on from, where it does not say otherwise: what the weights need."""
+
+_LABELS: Final = ("label", "label_column", "multi_label")
+"""Settings of which one names the labels."""
+
+_LABEL_FORM: Final = (*_LABELS, "label_bins", "label_separator", "label_weights")
+"""What a run takes over of several labels, or of bins: its heads need the same classes."""
 
 _DATA: Final = ("data", "annotations", "image_root")
 
@@ -49,9 +57,39 @@ def _still_valid(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     dropped = {name for name in ("crop_to_box", "crop_to_points") if given.keys() & {"crop_to_box", "crop_to_points"}}
     if "nme_points" in given:
         dropped.add("nme_by")
+    if any(given.get(name) is not None for name in _LABELS):
+        dropped |= {*_LABELS, "label_bins", "label_separator", "label_weights"}
+        if base.get("monitor") in (*MULTI_MONITORS, "exact"):
+            dropped.add("monitor")
     if "head" in given and base.get("loss") == DEFAULT_LOSSES.get(str(base.get("head"))):
         dropped.add("loss")
     return {name: value for name, value in base.items() if name not in dropped or name in given}
+
+
+def inherited_labels(theirs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a model's labels are read with: nothing where the user says it anew, or where each photo has one.
+
+    Args:
+        theirs: The settings of the run that learned the labels.
+        settings: What is set already.
+
+    Examples:
+        >>> inherited_labels({"label": "mask,age", "label_bins": "age=30"}, {"data": "more.csv"})
+        {'label': 'mask,age', 'label_bins': 'age=30'}
+        >>> inherited_labels({"label": "mask,age"}, {"label": "mask"}), inherited_labels({"label": "mask"}, {})
+        ({}, {})
+    """
+    is_several = theirs.get("multi_label") or theirs.get("label_bins") or set(str(theirs.get("label"))) & {",", "+"}
+    if not is_several or any(settings.get(name) is not None for name in _LABELS):
+        return {}
+    names = [*_LABEL_FORM, *(["name_pattern"] if _is_in_names(theirs) else [])]
+    return {name: theirs[name] for name in names if theirs.get(name) is not None and not settings.get(name)}
+
+
+def _is_in_names(settings: Mapping[str, Any]) -> bool:
+    """Say whether a label column is a group of the pattern on file names."""
+    groups = re.compile(str(settings.get("name_pattern") or "")).groupindex
+    return any(name in groups for name in parse_label(str(settings.get("label") or ""))[1])
 
 
 def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +103,7 @@ def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     theirs = RunFolder.open(path).recipe.model_dump(exclude_none=True)
     found = {name: theirs[name] for name in _INHERITED if theirs.get(name) not in (None, ())}
+    found |= inherited_labels(theirs, settings)
     ours = {name: str(Path(str(settings[name])).expanduser().absolute()) for name in _DATA if settings.get(name)}
     is_same_data = ours == {name: theirs[name] for name in _DATA if name in theirs}
     if is_same_data and not any(settings.get(name) for name in _SPLITTING) and (path / "split.parquet").exists():
