@@ -44,9 +44,12 @@ DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "lr": 3e-3, "probe_epoch
 
 if TYPE_CHECKING:
     from headstart.keypoint_scoring import KeypointScoring
+    from headstart.label_scoring import LabelScoring
     from headstart.models.network import Network
     from headstart.scoring import Scoring
     from headstart.training.fit import FitResult
+
+    AnyScoring = Scoring | KeypointScoring | LabelScoring
 
 
 def train(
@@ -156,7 +159,7 @@ def evaluate(
     out: str | Path | None = None,
     recipe: Recipe | None = None,
     **settings: Any,
-) -> Scoring | KeypointScoring:
+) -> AnyScoring:
     """Score a trained model, with intervals: on its own test images, or on other labelled photos.
 
     Args:
@@ -272,7 +275,7 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     choose_device(run.recipe)
     if (run.path / "probe" / "probe.json").exists():
         return load_bundle(run.path / "probe").network
-    num_targets = table.keypoints.num_keypoints if table.keypoints else len(table.class_names)
+    num_targets = table.keypoints.num_keypoints if table.keypoints else len(table.output_names)
     if run.recipe.from_run is not None:
         network, ancestry = continue_from(Path(run.recipe.from_run), run.recipe, table)
         run.note(weights=[f"weights: from {run.recipe.from_run}"], ancestry=ancestry)
@@ -290,7 +293,7 @@ def _fit(run: RunFolder, network: Network, found: PreparedData) -> FitResult:
     return fit(network, found.table, found.store, run.recipe, folder=run.path)
 
 
-def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring | KeypointScoring:
+def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> AnyScoring:
     from headstart.keypoint_scoring import save_keypoint_predictions, score_keypoints
     from headstart.scoring import save_predictions, score
     from headstart.training.fit import probe_features
@@ -301,15 +304,19 @@ def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitRes
         points = score_keypoints(network, table, found.store, recipe, features=features)
         save_keypoint_predictions(points, path)
         return points
-    threads = recipe.num_threads
-    scoring = score(network, table, found.store, features=features, seed=recipe.seed, num_threads=threads)
+    how: dict[str, Any] = {"features": features, "seed": recipe.seed, "num_threads": recipe.num_threads}
+    if table.labels is not None:
+        from headstart.label_scoring import save_label_predictions, score_labels
+
+        labels = score_labels(network, table, found.store, table.labels, **how)
+        save_label_predictions(labels, path)
+        return labels
+    scoring = score(network, table, found.store, **how)
     save_predictions(scoring, table.class_names, path)
     return scoring
 
 
-def _publish(
-    run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: Scoring | KeypointScoring
-) -> None:
+def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: AnyScoring) -> None:
     """Write the bundle, metrics.json and the report, and say the score."""
     from headstart.models.bundle import save_bundle
     from headstart.reporting.run_results import write_report
@@ -321,8 +328,9 @@ def _publish(
         "crop": run.recipe.model_dump(include={"crop_to_box", "crop_to_points"}),
     }
     save_bundle(
-        run.path / "bundle", network, class_names=found.table.class_names, keypoints=found.table.keypoints,
-        temperature=scoring.temperature, extra=extra,
+        run.path / "bundle", network, class_names=found.table.output_names, keypoints=found.table.keypoints,
+        labels=found.table.labels, temperature=scoring.temperature,
+        temperatures=getattr(scoring, "temperatures", ()), extra=extra,
     )  # fmt: skip
     write_report(run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract)
     stages = {fitted.first_stage: fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}

@@ -5,28 +5,32 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from headstart.ancestry import ancestors_of, learned_by
+from headstart.data.label_matching import with_classes_of
 from headstart.data.sources import read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, SourceError, must_be
 from headstart.keypoint_scoring import KeypointScoring, save_keypoint_predictions, score_keypoints
+from headstart.label_scoring import LabelScoring, save_label_predictions, score_labels
 from headstart.models.bundle import Bundle, load_bundle
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe
+from headstart.resolution import inherited_labels
 from headstart.runs import RunFolder
 from headstart.scoring import Scoring, save_metrics, save_predictions, score
 from headstart.training.fit import choose_device
 
+AnyScoring = Scoring | KeypointScoring | LabelScoring
 _CROPS: Final = ("crop_to_box", "crop_to_points")
 
 
-def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring | KeypointScoring:
+def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> AnyScoring:
     """Score a run's bundle on its test images, or on ``recipe.data`` where that is set; print and save the scores.
 
     Args:
@@ -59,22 +63,29 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
     return scoring
 
 
-def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> Scoring | KeypointScoring:
+def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> AnyScoring:
     threads = recipe.num_threads
     if bundle.keypoints is not None:
         asked = {name: getattr(recipe, name) for name in ("nme_by", "nme_points") if name in recipe.model_fields_set}
         asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
         how = run.recipe.model_copy(update={"num_threads": threads, **asked})
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
+    if bundle.labels is not None:
+        return score_labels(
+            bundle.network, found.table, found.store, bundle.labels, splits=("test",),
+            temperatures=bundle.temperatures, seed=run.recipe.seed, num_threads=threads,
+        )  # fmt: skip
     return score(
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
         seed=run.recipe.seed, num_threads=threads,
     )  # fmt: skip
 
 
-def _save(scoring: Scoring | KeypointScoring, table: SampleTable, bundle: Bundle, out: Path) -> None:
+def _save(scoring: AnyScoring, table: SampleTable, bundle: Bundle, out: Path) -> None:
     if isinstance(scoring, KeypointScoring):
         save_keypoint_predictions(scoring, out / "predictions.parquet")
+    elif isinstance(scoring, LabelScoring):
+        save_label_predictions(scoring, out / "predictions.parquet")
     else:
         save_predictions(scoring, bundle.class_names, out / "predictions.parquet")
     save_metrics(scoring, table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]})
@@ -87,7 +98,7 @@ def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Pa
         remedy = f"Say --task {task} and where its labels are." if task == "keypoints" else "Give labelled photos."
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
     crops = {} if _names_crop(recipe) else {name: getattr(run.recipe, name) for name in _CROPS}
-    recipe = recipe.updated(fit=contract.fit, **crops)
+    recipe = recipe.updated(fit=contract.fit, **crops, **_labels_of(run, recipe))
     table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
     table = _with_classes_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
@@ -102,6 +113,11 @@ def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Pa
 
 def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
     """Number the labels as the model does; photos of classes it does not know are left out by name."""
+    if bundle.labels is not None:
+        return with_classes_of(bundle.labels, bundle.class_names, table)
+    if table.labels is not None:
+        got = ", ".join(table.labels.names)
+        raise SourceError(must_be(str(table.root), "labelled with one label a photo", got, "Name one with --label."))
     numbers = {name: number for number, name in enumerate(bundle.class_names)}
     unknown = [name for name in table.class_names if name not in numbers]
     if len(unknown) == len(table.class_names):
@@ -119,6 +135,13 @@ def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
     ).drop("name", "new")
     notes = (f"Left out, because the model does not know these classes: {', '.join(unknown)}.",) if unknown else ()
     return SampleTable(frame, table.root, bundle.class_names, table.notes + notes)
+
+
+def _labels_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+    """Give how the model's several labels are read, where the user does not say it."""
+    found = inherited_labels(run.recipe.model_dump(exclude_none=True), recipe.model_dump(exclude_none=True))
+    found.pop("label_weights", None)
+    return found | {"monitor": run.recipe.monitor} if found else {}
 
 
 def _names_crop(recipe: Recipe) -> bool:

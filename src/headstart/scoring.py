@@ -24,6 +24,7 @@ from headstart.models.inference import InferenceLog, run_network
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.keypoint_scoring import KeypointScoring
+    from headstart.label_scoring import LabelScoring
     from headstart.models.network import Network
     from headstart.training.features import FeatureCache
 
@@ -102,7 +103,7 @@ def score(
     """
     rows = table.kept.filter(pl.col("split").is_in(list(splits)))
     log = InferenceLog()
-    logits = _logits(network, store, rows["record"].to_numpy(), features=features, num_threads=num_threads, log=log)
+    logits = logits_of(network, store, rows["record"].to_numpy(), features=features, num_threads=num_threads, log=log)
     labels = rows["label"].cast(pl.Int64).to_numpy()
     notes: tuple[str, ...] = (log.note,) if log.note else ()
     if temperature is None:
@@ -138,7 +139,12 @@ def save_predictions(scoring: Scoring, class_names: tuple[str, ...], path: Path)
 
 
 def save_metrics(
-    scoring: Scoring | KeypointScoring, table: SampleTable, path: Path, *, seconds: Mapping[str, float], **more: Any
+    scoring: Scoring | KeypointScoring | LabelScoring,
+    table: SampleTable,
+    path: Path,
+    *,
+    seconds: Mapping[str, float],
+    **more: Any,
 ) -> None:
     """Write metrics.json: task, scores with intervals by split, counts, seconds by stage, and what else is given."""
     counts = {
@@ -146,13 +152,13 @@ def save_metrics(
         "kept": table.kept.height,
         "excluded": table.excluded_counts,
     }
-    content: dict[str, Any] = {"task": "keypoints" if table.keypoints else "classification"}
+    content: dict[str, Any] = {"task": table.task}
     content |= {split: evaluation.to_metrics_json() for split, evaluation in scoring.evaluations.items()}
     content |= scoring.details
     write_json(path, content | {"counts": counts, "seconds": dict(seconds)} | more)
 
 
-def _logits(
+def logits_of(
     network: Network,
     store: PixelStore,
     records: NDArray[np.integer],

@@ -39,12 +39,22 @@ def predict(
         raise RunError(must_be("--out", "the name of a CSV file", str(out), remedy))
     paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
     say(f"{len(paths):,} photos; loading {run}")
+    from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
     from headstart.deploy.predictor import Predictor, load, write_predictions
 
     predictor = load(run, device=device)
     if isinstance(predictor, Predictor):
         _refuse({"--draw": draw, "--boxes": boxes}, "a model of keypoints", "classes")
         summary = write_predictions(predictor, paths, out, top_k=top_k, label_map=label_map, batch_size=batch_size)
+        done = "labelled"
+    elif isinstance(predictor, LabelPredictor | MultiLabelPredictor):
+        from headstart.deploy.label_file import write_label_predictions
+
+        _refuse({"--draw": draw, "--boxes": boxes}, "a model of keypoints", "classes")
+        _refuse({"--label-map": label_map}, "a model of one label a photo", "several labels")
+        if isinstance(predictor, MultiLabelPredictor):
+            _refuse({"--top-k": top_k if top_k != 1 else None}, "a model of one class at once", "several at once")
+        summary = write_label_predictions(predictor, paths, out, top_k=top_k, batch_size=batch_size)
         done = "labelled"
     else:
         from headstart.deploy.point_file import read_boxes, write_points

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headstart.deploy.inputs import gather_inputs
 from headstart.deploy.keypoint_predictor import KeypointPredictor
+from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
 from headstart.deploy.prediction_file import PredictionSummary, write_predictions
 from headstart.deploy.runner import WORTH_COMPILING, AnsweredBatch, ImageInput, Runner, as_list
 from headstart.errors import RecipeError, must_be
@@ -143,8 +144,13 @@ class Predictor:
         ]
 
 
-def load(path: str | Path, *, device: str = "auto") -> Predictor | KeypointPredictor:
-    """Load a trained model for use: a classifier, or for keypoints a ``KeypointPredictor``.
+def load(
+    path: str | Path, *, device: str = "auto"
+) -> Predictor | KeypointPredictor | LabelPredictor | MultiLabelPredictor:
+    """Load a trained model for use: a classifier, or what its task needs.
+
+    A ``LabelPredictor`` answers in several label columns, a ``MultiLabelPredictor`` gives several classes at once, a
+    ``KeypointPredictor`` points.
 
     Args:
         path: A run folder or a bundle.
@@ -158,4 +164,8 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor | KeypointPredi
     if bundle.keypoints is not None:
         crop = bundle.metadata.get("extra", {}).get("crop", {})
         return KeypointPredictor(bundle.network, bundle.keypoints, crop=crop, device=device)
+    if bundle.labels is not None and bundle.labels.form == "multi":
+        return MultiLabelPredictor(bundle.network, bundle.labels, temperature=bundle.temperature, device=device)
+    if bundle.labels is not None:
+        return LabelPredictor(bundle.network, bundle.labels, temperatures=bundle.temperatures, device=device)
     return Predictor(bundle.network, bundle.class_names, temperature=bundle.temperature, device=device)

@@ -298,4 +298,8 @@ def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolic
 
 def make_task(recipe: Recipe, table: SampleTable) -> Task:
     """Give the task of a run."""
+    if table.labels is not None and not table.has_plain_classes:
+        from headstart.training.label_tasks import MultiLabel, SeveralLabels
+
+        return (MultiLabel if table.labels.form == "multi" else SeveralLabels)(recipe, table.labels)
     return Keypoints(recipe, table.keypoints) if table.keypoints is not None else Classification(recipe)
