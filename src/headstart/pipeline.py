@@ -103,6 +103,7 @@ def check(
         The account, whose numbers add up: found = kept + excluded.
     """
     recipe = _resolve(recipe, data, settings)
+    keep_freed_memory()
     folder = Path(out) if out else None
     table = read_source(recipe, unpack_dir=_unpack_dir(folder))
     if folder:
@@ -266,7 +267,8 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     from headstart.ancestry import continue_from
     from headstart.models.bundle import load_bundle
     from headstart.models.network import new_network
-    from headstart.training.fit import choose_device
+    from headstart.training.fit import choose_device, describe_stages, keeps_statistics
+    from headstart.training.optimizers import check_optimizer
 
     torch.set_num_threads(run.recipe.num_threads or torch.get_num_threads())
     choose_device(run.recipe)
@@ -279,8 +281,9 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     else:
         network = new_network(run.recipe, num_targets)
         run.note(weights=network.weights_report.describe())
-    network.unfreeze(run.recipe.unfreeze)
-    network.freeze()
+    check_optimizer(run.recipe.optimizer)
+    network.freeze_statistics(frozen=keeps_statistics(run.recipe))
+    run.note(training=describe_stages(network, run.recipe))
     return network
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headstart.data.sources import guess_task
-from headstart.recipe import DEFAULT_LOSSES
+from headstart.recipe_defaults import without_consequences
 from headstart.runs import RunFolder
 
 _INHERITED: Final = (
@@ -49,9 +49,8 @@ def _still_valid(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     dropped = {name for name in ("crop_to_box", "crop_to_points") if given.keys() & {"crop_to_box", "crop_to_points"}}
     if "nme_points" in given:
         dropped.add("nme_by")
-    if "head" in given and base.get("loss") == DEFAULT_LOSSES.get(str(base.get("head"))):
-        dropped.add("loss")
-    return {name: value for name, value in base.items() if name not in dropped or name in given}
+    kept = {name: value for name, value in base.items() if name not in dropped or name in given}
+    return without_consequences(kept, given)
 
 
 def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Group, Parameter
 
 from headstart.errors import did_you_mean, must_be
-from headstart.recipe import KEYPOINT_DEFAULTS, Recipe, flag_name, make_recipe, read_recipe
+from headstart.recipe import Recipe, flag_name, make_recipe, read_recipe
+from headstart.recipe_defaults import KEYPOINT_DEFAULTS
 from headstart.resolution import completed
 
 

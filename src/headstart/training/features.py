@@ -20,7 +20,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from headstart.files import write_json
-from headstart.models.inference import BATCH_SIZE, InferenceLog, iterate_outputs
+from headstart.models.inference import BATCH_SIZE, InferenceLog, MapsFor, iterate_outputs
 from headstart.progress import track
 
 if TYPE_CHECKING:
@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 
 SYNC_EVERY = 32
 """Batches between two points from which a broken pass goes on (2,048 images: seconds of work)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One fixed augmentation of each image of a list.
+
+    Attributes:
+        name: Everything that it depends on: policy, seed, number, samples. Caches are told apart by it.
+        title: What the progress bar says.
+        maps_for: Gives the maps of images, by their positions in the list.
+    """
+
+    name: str
+    title: str
+    maps_for: MapsFor
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,7 @@ def cache_features(
     *,
     folder: Path,
     boxes: NDArray[np.float64] | None = None,
+    view: View | None = None,
     num_threads: int | None = None,
 ) -> FeatureCache:
     """Give the backbone's features of stored images: from the cache where they are, else by one pass.
@@ -82,19 +98,27 @@ def cache_features(
         records: Rows of the store; a row asked for twice is run once.
         folder: Where caches lie.
         boxes: The part of each image that the network looks at, shape (n, 4); all of it unless told.
+        view: How the images are augmented; as the network sees them in use unless told.
         num_threads: Threads that prepare pixels; all cores unless told.
     """
-    unique, parts = np.unique(np.asarray(records, np.int64)), None
-    if boxes is not None:
-        keys = np.unique(_joined(records, boxes), axis=0)
-        unique, parts = keys[:, 0].astype(np.int64), np.ascontiguousarray(keys[:, 1:])
-    path = folder / f"features-{_fingerprint(network, store, unique, parts)}.npy"
+    unique, parts = _unique(records, boxes) if view is None else (np.asarray(records, np.int64), boxes)
+    path = folder / f"features-{_fingerprint(network, store, unique, parts, view)}.npy"
     log = InferenceLog()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            _fill(path, network, store, unique, boxes=parts, log=log, num_threads=num_threads)
+            _fill(path, network, store, unique, boxes=parts, view=view, log=log, num_threads=num_threads)
     return FeatureCache(np.load(path, mmap_mode="r"), unique, log, parts)
+
+
+def _unique(
+    records: NDArray[np.integer], boxes: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Give each record (and box) once, sorted."""
+    if boxes is None:
+        return np.unique(np.asarray(records, np.int64)), None
+    keys = np.unique(_joined(records, boxes), axis=0)
+    return keys[:, 0].astype(np.int64), np.ascontiguousarray(keys[:, 1:])
 
 
 def _joined(records: NDArray[np.integer], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,7 +132,11 @@ def _keys(records: NDArray[np.integer], boxes: NDArray[np.float64]) -> list[byte
 
 
 def _fingerprint(
-    network: Network, store: PixelStore, records: NDArray[np.int64], boxes: NDArray[np.float64] | None
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.int64],
+    boxes: NDArray[np.float64] | None,
+    view: View | None = None,
 ) -> str:
     """Name everything the features depend on: weights, contract, pixels, and which rows in which order."""
     digest = hashlib.blake2b(digest_size=12)
@@ -116,10 +144,14 @@ def _fingerprint(
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     digest.update(repr(network.contract).encode())
+    if network.pooling != "own":
+        digest.update(network.pooling.encode())
     digest.update(store.fingerprint.encode())
     digest.update(records.tobytes())
     if boxes is not None:
         digest.update(boxes.tobytes())
+    if view is not None:
+        digest.update(view.name.encode())
     return digest.hexdigest()
 
 
@@ -130,6 +162,7 @@ def _fill(
     records: NDArray[np.int64],
     *,
     boxes: NDArray[np.float64] | None,
+    view: View | None,
     log: InferenceLog,
     num_threads: int | None,
 ) -> None:
@@ -137,9 +170,10 @@ def _fill(
     num_done = _num_batches_done(partial, progress, num_records=len(records))
     values: np.memmap | None = np.load(partial, mmap_mode="r+") if num_done else None
     passes = iterate_outputs(
-        network, store, records, what="features", boxes=boxes, first_batch=num_done, num_threads=num_threads, log=log
-    )
-    with track("computing features", len(records)) as advance:
+        network, store, records, what="features", boxes=boxes, maps_for=None if view is None else view.maps_for,
+        first_batch=num_done, num_threads=num_threads, log=log,
+    )  # fmt: skip
+    with track("computing features" if view is None else view.title, len(records)) as advance:
         advance(num_done * BATCH_SIZE)
         for batch, rows in enumerate(passes, num_done):
             if values is None:
