@@ -57,7 +57,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("This benchmark needs a CUDA device.")
-    torch.backends.cudnn.benchmark = True  # as `train` does
     num_steps, rounds = (8, 2) if arguments.quick else (20, 3)
     aims: list[Aim] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -291,7 +291,6 @@ def _launch(recipe: Recipe, folder: Path, store: PixelStore) -> None:
 def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, recipe: Recipe) -> None:
     """Fine-tune from the probe's bundle. Everything comes from files, so each rank can be a process of its own."""
     keep_freed_memory()
-    torch.backends.cudnn.benchmark = fabric.device.type == "cuda"  # batches are of one size: search the fastest once
     network = load_bundle(folder / "probe").network
     network.freeze_statistics(frozen=keeps_statistics(recipe))
     table, store = SampleTable.load(folder / "table.parquet"), PixelStore.open(store_directory)
