@@ -25,7 +25,6 @@ from torchvision.transforms.v2.functional import resize
 
 from harness import Aim, data_folder, finish, interleaved, parse_arguments, ratio
 from headstart.data.decoding import CoverRule, decode
-from headstart.memory import keep_freed_memory
 
 COVER = CoverRule((224, 224))
 SIZES = {"720p": (720, 1280), "12mp": (3000, 4000)}
@@ -43,7 +42,6 @@ def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the commands do; it serves all contestants
     originals = {path.name: path.read_bytes() for path in sorted((data_folder() / "sample_photos").glob("*.jpg"))}
     aims: list[Aim] = []
     found: list[float] = []
