@@ -43,9 +43,26 @@ def _size(value: object) -> object:
     return [*value, *value][:2]
 
 
+def _factors(value: object) -> object:
+    """Read ``0.2`` as 1 ± 0.2, and ``"0.7,2"`` as the factors from 0.7 to 2."""
+    value = _comma_separated(value)
+    if not isinstance(value, list | tuple):
+        return value
+    try:
+        numbers = [float(part) for part in value]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) == 2 and 0 <= numbers[0] <= numbers[1]:
+        return tuple(numbers)
+    if len(numbers) != 1:
+        raise ValueError("one number below 1 for factors 1 ± it, or the least and the largest factor, e.g. 0.7,2")
+    return numbers[0]
+
+
 ImageSize = Annotated[
     tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]], BeforeValidator(_size)
 ]
+Factors = Annotated[Annotated[float, Field(ge=0, le=1)] | tuple[float, float], BeforeValidator(_factors)]
 Fit = Literal["crop", "letterbox", "stretch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 
@@ -140,9 +157,9 @@ class Recipe(BaseModel):
     rotation: Annotated[float, Field(ge=0, le=180)] | None = _field(None, "at most ± degrees", group="Augmentation")
     scale: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "at most ± this share", group="Augmentation")
     shift: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "at most ± this share", group="Augmentation")
-    brightness: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
-    contrast: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
-    saturation: Annotated[float, Field(ge=0, le=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
+    brightness: Factors | None = _field(None, "factor 1 ± this, or from a to b: 0.7,1.3", group="Augmentation")
+    contrast: Factors | None = _field(None, "factor 1 ± this, or from a to b: 0.7,1.3", group="Augmentation")
+    saturation: Factors | None = _field(None, "factor 1 ± this, or from a to b: 0.7,2", group="Augmentation")
     hue: Annotated[float, Field(ge=0, le=0.5)] | None = _field(
         None, "at most ± this share of a turn", group="Augmentation"
     )
@@ -198,8 +215,8 @@ class Recipe(BaseModel):
         "auto", "batch norm statistics in fine-tuning; auto: frozen if pretrained", group="Model"
     )
     # --- training
-    probe_epochs: Annotated[int, Field(ge=1)] = _field(
-        60, "epochs of the linear probe on cached features", group="Training"
+    probe_epochs: Annotated[int, Field(ge=0)] = _field(
+        60, "epochs of the head on cached features, before the rest; 0: none", group="Training"
     )
     epochs: Annotated[int, Field(ge=0)] = _field(8, "epochs of fine-tuning after the probe", group="Training")
     batch_size: Annotated[int, Field(ge=1)] = _field(32, "samples a step", group="Training")
@@ -216,6 +233,9 @@ class Recipe(BaseModel):
         0,
         "augmented views of each training photo that are cached where the backbone is frozen; 0: as it is",
         group="Training",
+    )
+    cache_gb: Annotated[float, Field(ge=0)] = _field(
+        4.0, "room for the output of frozen blocks, which then run once a photo (or view)", group="Training"
     )
     probe_lr: Positive = _field(3e-3, "highest learning rate of the probe", group="Training")
     weight_decay: Annotated[float, Field(ge=0)] = _field(
@@ -441,6 +461,8 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
         yield f"{name} must be left out without {user}; got {getattr(recipe, name)!r}"
     if recipe.schedule == "multi_step" and not recipe.milestones:
         yield "milestones must be given for the schedule multi_step; got none"
+    if recipe.epochs == recipe.probe_epochs == 0:
+        yield "epochs and probe_epochs must not both be 0: nothing would be trained"
     if recipe.min_lr > recipe.lr:
         yield f"min_lr must be at most lr, {recipe.lr:g}; got {recipe.min_lr:g}"
     if recipe.unfreeze_later and recipe.num_devices > 1:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from headstart.recipe import Recipe
 
 Crop = Literal["random-resized", "random", "center"]
+Factors = float | tuple[float, float]
+"""Factors that a colour change draws from: 1 ± a number, or from the first to the second."""
 
 CROP_ASPECT: Final = 4 / 3
 """A random resized crop is at most this much wider or narrower than the model's input (Inception's 3/4 … 4/3)."""
@@ -68,9 +70,9 @@ class AugmentationPolicy:
         rotation: At most ± degrees.
         scale: Magnification 1 ± this.
         shift: At most ± this share of the width and height.
-        brightness: Factor 1 ± this.
-        contrast: Factor 1 ± this, about mid-grey.
-        saturation: Factor 1 ± this, about the luma (0.299 R + 0.587 G + 0.114 B).
+        brightness: Factor 1 ± this, or from the first to the second.
+        contrast: Likewise, about mid-grey.
+        saturation: Likewise, about the luma (0.299 R + 0.587 G + 0.114 B).
         hue: At most ± this share of a turn of the colour circle.
         noise: Largest standard deviation of Gaussian noise; 1 is the full range.
     """
@@ -83,9 +85,9 @@ class AugmentationPolicy:
     rotation: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
+    brightness: Factors = 0.0
+    contrast: Factors = 0.0
+    saturation: Factors = 0.0
     hue: float = 0.0
     noise: float = 0.0
 
@@ -415,11 +417,16 @@ def _moves(
 
 def _colours(policy: AugmentationPolicy, drawn: dict[str, NDArray[np.float64]]) -> NDArray[np.float32]:
     return colour_maps(
-        brightness=_around(1, policy.brightness, drawn["brightness"]),
-        contrast=_around(1, policy.contrast, drawn["contrast"]),
-        saturation=_around(1, policy.saturation, drawn["saturation"]),
+        brightness=_factor(policy.brightness, drawn["brightness"]),
+        contrast=_factor(policy.contrast, drawn["contrast"]),
+        saturation=_factor(policy.saturation, drawn["saturation"]),
         hue=_around(0, policy.hue, drawn["hue"]),
     )
+
+
+def _factor(factors: Factors, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = factors if isinstance(factors, tuple) else (1 - factors, 1 + factors)
+    return low + (high - low) * drawn
 
 
 def colour_maps(

@@ -100,6 +100,7 @@ def iterate_outputs(
     what: What = "answers",
     boxes: NDArray[np.float64] | None = None,
     maps_for: MapsFor | None = None,
+    part: nn.Module | None = None,
     first_batch: int = 0,
     num_threads: int | None = None,
     log: InferenceLog | None = None,
@@ -113,6 +114,7 @@ def iterate_outputs(
         what: Pooled features of the backbone, or the head's answers: logits, or coordinates as shares of the frame.
         boxes: The part of each stored photo that the network looks at, shape (n, 4); all of it unless told.
         maps_for: How images are changed, by their positions; as the network sees them in use unless told.
+        part: What is run in place of ``what``, as it is; takes pixels.
         first_batch: Batch of ``BATCH_SIZE`` to start with (to go on after a break).
         num_threads: Threads that prepare pixels; all cores unless told.
         log: Filled with notes and seconds where given.
@@ -128,7 +130,10 @@ def iterate_outputs(
     forward: Callable[[Tensor], Tensor] | None = None
     start, step_seconds = time.perf_counter(), 0.0
     network.eval()
-    part = (_Features(network) if what == "features" else Answers(network)).eval()
+    if part is None:
+        part = (_Features(network) if what == "features" else Answers(network)).eval()
+    else:
+        forward = part
     for batch in loader:
         step_start = time.perf_counter()
         with torch.inference_mode():  # not around the loop: the caller would inherit it between two batches

@@ -6,7 +6,6 @@ is not repeated when the run is resumed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from headstart.models.bundle import load_bundle, save_bundle
 from headstart.models.heads import CoordinateHead
 from headstart.models.inference import InferenceLog, run_network
 from headstart.progress import say
-from headstart.recipe import Recipe, group_of
+from headstart.recipe import Recipe
+from headstart.training.activations import keep_activations
 from headstart.training.checkpoints import load_checkpoint
-from headstart.training.features import FeatureCache, View, cache_features
+from headstart.training.features import FeatureCache, cache_features, view_of
 from headstart.training.history import History, Row
 from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
 from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 
 _PROBE_SPLITS = ("train", "validation")
-
-_VIEW_SETTINGS = {name for name, field in Recipe.model_fields.items() if group_of(field) == "Augmentation"} | {"seed"}
-"""Settings that an augmented view depends on."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def _first_stage(
         network.load_state_dict(load_bundle(folder / "probe").network.state_dict())
         return {"stage": "probe"} | json.loads(record.read_text(encoding="utf-8"))
     task = make_task(recipe, table)
-    if recipe.from_run is None and network.head.takes == "pooled":
+    if recipe.from_run is None and network.head.takes == "pooled" and probe_recipe(recipe).epochs:
         content = _probe(network, table, store, recipe, task=task, folder=folder)
     else:
         History(folder, task.score_names).close()
@@ -204,12 +201,10 @@ def view_features(
         task: Draws the views: the augmentation of the first epochs.
     """
     found, logs, everything = [], [], np.arange(len(samples.records))
-    settings = recipe.model_dump_json(include=_VIEW_SETTINGS)
-    ids = hashlib.blake2b(samples.sample_ids.tobytes(), digest_size=8).hexdigest()
     for number in range(recipe.views):
         maps_for = partial(task.draw, samples, contract=network.contract, epoch=number)
         title = f"computing features, view {number + 1}/{recipe.views}"
-        view = View(f"view {number} of {ids} by {settings}", title, maps_for)
+        view = view_of(samples, recipe, number=number, title=title, maps_for=maps_for)
         cache = cache_features(
             network, store, samples.records, folder=store.directory / "features", boxes=samples.boxes, view=view,
             num_threads=recipe.num_threads,
@@ -296,10 +291,12 @@ def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, r
     table, store = SampleTable.load(folder / "table.parquet"), PixelStore.open(store_directory)
     task = make_task(recipe, table)
     history = History(folder, task.score_names, _rows_so_far(folder)) if fabric.is_global_zero else None
+    samples = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
+    network.to(fabric.device).unfreeze(recipe.unfreeze)
     tuning = FineTuning(
         fabric,
         network,
-        TrainingData(store, *(samples_of(task, table, store, split) for split in _PROBE_SPLITS)),
+        TrainingData(store, *samples, kept=keep_activations(network, samples, store, recipe, task=task)),
         task=task,
         recipe=recipe,
         folder=folder,

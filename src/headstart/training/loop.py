@@ -24,10 +24,11 @@ from headstart.data.augmentation import Maps
 from headstart.data.batches import Batch, BatchLoader
 from headstart.errors import TrainingError, must_be
 from headstart.files import link_aside
-from headstart.models.inference import evaluation_loader
+from headstart.models.inference import BATCH_SIZE, evaluation_loader
 from headstart.progress import say, track
 from headstart.randomness import permutation, words
 from headstart.recipe import Recipe
+from headstart.training.activations import ActivationLoader, KeptActivations
 from headstart.training.checkpoints import (
     load_checkpoint,
     optimizer_scalars,
@@ -65,11 +66,15 @@ class _DivergedError(Exception):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The pixels, the samples to learn from, and the samples that pick the best epoch, as the task gives them."""
+    """The pixels, the samples to learn from, and the samples that pick the best epoch, as the task gives them.
+
+    Where the first blocks are frozen, what they gave may be kept: training then starts from that.
+    """
 
     store: PixelStore
     train: Any
     validation: Any
+    kept: KeptActivations | None = None
 
 
 class FineTuning:
@@ -186,7 +191,12 @@ class FineTuning:
         """Compile the network where the recipe asks for it and it pays; a resumed run does what it did before."""
         self._has_probed = True
         counters, recipe = self.counters, self.recipe
-        if recipe.compile == "off" or counters.is_compiled is False or len(batch) < self._compiled_size:
+        if (
+            self.data.kept is not None
+            or recipe.compile == "off"
+            or counters.is_compiled is False
+            or len(batch) < self._compiled_size
+        ):
             return
         inputs = self._inputs(batch, self._steps_done)
 
@@ -268,12 +278,19 @@ class FineTuning:
         total = torch.zeros((), device=pixels.device)
         for number, (part, *theirs) in enumerate(pieces, 1):
             with self.fabric.no_backward_sync(self.module, enabled=number < num_parts):
-                with nullcontext() if len(part) == self._compiled_size else as_written():
-                    outputs = self.module(part)
+                outputs = self._outputs(part)
                 loss = self.task.loss(self.network.head, outputs, tuple(theirs)) * (len(part) / len(pixels))
                 self.fabric.backward(loss)
             total = total + loss.detach()
         return total
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """Give the head's outputs for pixels, or for kept activations."""
+        if self.data.kept is not None:
+            with self.data.kept.cut.fed(self.network, inputs) as pictures:
+                return self.module(pictures)
+        with nullcontext() if len(inputs) == self._compiled_size else as_written():
+            return self.module(inputs)
 
     def _split_further(self, num_samples: int) -> None:
         """Send batches through the network in twice as many parts: the step stays the same but for batch norm."""
@@ -337,19 +354,30 @@ class FineTuning:
         """Score the moving average (or the weights themselves) on validation, as in use."""
         evaluated: Network = self.ema.module if self.ema is not None else self.network  # pyright: ignore[reportAssignmentType]
         evaluated.eval()
-        outputs: list[Tensor] = []
-        samples, threads = self.data.validation, self.recipe.num_threads
-        loader = evaluation_loader(
-            evaluated, self.data.store, samples.records, boxes=samples.boxes, num_threads=threads
-        )
         with torch.inference_mode(), self.fabric.autocast(), as_written():
-            outputs.extend(evaluated.answers(batch.pixels.to(self.fabric.device)).float().cpu() for batch in loader)
-        return finite_scores(self.task, torch.cat(outputs), samples, self.network.contract)
+            answers = torch.cat([answer.float().cpu() for answer in self._answers(evaluated)])
+        return finite_scores(self.task, answers, self.data.validation, self.network.contract)
 
-    def _loader(self, epoch: int, *, first_batch: int) -> BatchLoader:
+    def _answers(self, network: Network) -> Iterator[Tensor]:
+        """Give the answers for validation, batch by batch."""
+        samples, kept, device = self.data.validation, self.data.kept, self.fabric.device
+        if kept is not None:
+            for batch in ActivationLoader(kept.validation, 0, np.arange(len(samples.records)), BATCH_SIZE):
+                with kept.cut.fed(network, batch.pixels.to(device)) as pictures:
+                    yield network.answers(pictures)
+            return
+        loader = evaluation_loader(
+            network, self.data.store, samples.records, boxes=samples.boxes, num_threads=self.recipe.num_threads
+        )
+        for batch in loader:
+            yield network.answers(batch.pixels.to(device))
+
+    def _loader(self, epoch: int, *, first_batch: int) -> BatchLoader | ActivationLoader:
         world, rank, recipe = self.fabric.world_size, self.fabric.global_rank, self.recipe
         order = permutation(recipe.seed, stream="order", epoch=epoch, num_samples=len(self.data.train.records))
-        contract = self.network.contract
+        contract, kept = self.network.contract, self.data.kept
+        if kept is not None:
+            return ActivationLoader(kept.train, epoch % len(kept.train.values), order, self.batch_size, first_batch)
 
         def maps_for(positions: NDArray[np.integer]) -> Maps:
             return self.task.draw(self.data.train, positions, contract, epoch=epoch)
@@ -437,7 +465,7 @@ def share_of_rank(order: NDArray[np.int64], *, rank: int, world_size: int) -> ND
     return order[rank:whole:world_size]
 
 
-def _first(loader: BatchLoader, num_batches: int) -> Iterator[Batch]:
+def _first(loader: BatchLoader | ActivationLoader, num_batches: int) -> Iterator[Batch]:
     """Give the first batches of a loader, maybe none; leaving the loop early shuts its threads down."""
     if num_batches < 1:
         return

@@ -99,6 +99,11 @@ class Task(Protocol):
     """
 
     @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        ...
+
+    @property
     def score_names(self) -> tuple[str, ...]:
         """The validation scores, in the order of the history's columns."""
         ...
