@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
+from headstart.data.class_weights_file import check_class_weights
 from headstart.data.sources import read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
@@ -223,6 +224,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
+        check_class_weights(recipe, table.class_names)
     say(f"{table.frame.height:,} photos listed; loading {recipe.backbone}")  # PyTorch takes seconds to import
     with run.timed("network"):
         network = _make_network(run, table)
@@ -251,6 +253,11 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
                 say(line)
         leaks = [line for line in lines if line.startswith("Leak ")]
         run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
+        if recipe.class_weights:
+            from headstart.training.class_weights import class_weights, describe_weights
+
+            weights = class_weights(recipe, table)
+            run.note(training=[*run.facts["training"], describe_weights(weights, table.class_names)])
         table.save(table_file)
     for line in run.facts["weights"]:
         say(line)

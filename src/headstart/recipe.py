@@ -19,6 +19,7 @@ from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
 from headstart.files import written_aside
 from headstart.recipe_defaults import (
     CLASSIFICATION_LOSSES,
+    COMPUTED_WEIGHTS,
     MAP_HEADS,
     following_defaults,
     unheeded,
@@ -412,6 +413,7 @@ class Recipe(BaseModel):
         files = ("data", "annotations", "flip_pairs", "from_run", "image_root", "split", "store_dir")
         names = [name for name in files if getattr(self, name) is not None]
         names += ["weights"] if self.weights not in ("auto", "none") else []
+        names += ["class_weights"] if self.class_weights not in (None, *COMPUTED_WEIGHTS) else []
         return self.model_copy(update={name: str(Path(getattr(self, name)).expanduser().absolute()) for name in names})
 
     def save(self, path: Path) -> None:

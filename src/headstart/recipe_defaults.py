@@ -60,6 +60,9 @@ LOSS_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 }
 """Losses of classes, and the settings that each goes by with their defaults."""
 
+COMPUTED_WEIGHTS: Final = ("balanced", "effective")
+"""Class weights that follow from the number of training samples; anything else is a file."""
+
 MIXING_SETTINGS: Final[dict[str, dict[str, Any]]] = {"cutmix": {"cutmix_alpha": 1.0}, "mixup": {"mixup_alpha": 0.2}}
 """Ways of mixing, and what each goes by where its probability is not 0: alpha as its paper has it."""
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from headstart.data.class_weights_file import read_class_weights
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError
-from headstart.training.class_weights import class_weights, describe_weights, read_class_weights
+from headstart.training.class_weights import class_weights, describe_weights
 from headstart.training.tasks import make_task
 
 NAMES = ("cat", "dog")
