@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import tempfile
+import time
 import warnings
 from dataclasses import replace
 from itertools import count
@@ -200,13 +201,17 @@ def demo(directory: str | Path = "demo") -> RunFolder:
 
 
 def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
+    started = time.monotonic()
     _quiet_libraries()
     keep_freed_memory()
     with run.held():
         run = run if epochs is None else run.extended(epochs)
         found, network = _prepare(run)
+        deadline = None
+        if run.recipe.budget is not None:
+            run, network, deadline = _plan(run, network, found, started=started)
         with run.timed("training"):
-            result = _fit(run, network, found)
+            result = _fit(run, network, found, deadline=deadline)
         with run.timed("evaluation"):
             scoring = _score(run, network, found, result)
         with run.timed("report"):
@@ -220,7 +225,8 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     if table_file.exists():
         table = SampleTable.load(table_file)
         network = _make_network(run, table)
-        return reopen(table, recipe, image_size=network.contract.image_size), network
+        store_size = tuple(run.facts.get("store_size", network.contract.image_size))
+        return reopen(table, recipe, image_size=store_size), network
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
@@ -294,10 +300,25 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     return network
 
 
-def _fit(run: RunFolder, network: Network, found: PreparedData) -> FitResult:
+def _fit(run: RunFolder, network: Network, found: PreparedData, *, deadline: float | None = None) -> FitResult:
     from headstart.training.fit import fit
 
-    return fit(network, found.table, found.store, run.recipe, folder=run.path)
+    return fit(network, found.table, found.store, run.recipe, folder=run.path, deadline=deadline)
+
+
+def _plan(run: RunFolder, network: Network, found: PreparedData, *, started: float) -> tuple[RunFolder, Network, float]:
+    """Choose what fits the run's budget, once; from then on its recipe says what was chosen.
+
+    Returns:
+        The run with its recipe, the network at the size that was chosen, and when fine-tuning has to be done.
+    """
+    from headstart.training.budgeting import plan_run
+
+    with run.timed("planning"):
+        planned = plan_run(run, network, found.table, found.store, started=started)
+    for line in run.facts["plan"]["words"]:
+        say(line)
+    return planned
 
 
 def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring | KeypointScoring:

@@ -294,6 +294,9 @@ class Recipe(BaseModel):
         "keypoints: what the loss measures in: shares of the model's frame, or its pixels",
         group="Training",
     )
+    budget: str | None = _field(
+        None, "time for the whole run, e.g. 90s, 10m, 1.5h: chooses epochs, blocks and size that fit", group="Training"
+    )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
     monitor: Monitor = _field("accuracy", "validation score that picks the best epoch", group="Training")
     stop_by: Monitor | None = _field(None, "validation score that patience goes by [the monitor]", group="Training")
@@ -346,6 +349,14 @@ class Recipe(BaseModel):
     def _pattern_of_what_trains(cls, what: str) -> str:
         _compiled(what)
         return what
+
+    @field_validator("budget")
+    @classmethod
+    def _time_of_the_budget(cls, text: str | None) -> str | None:
+        try:
+            return text if text is None or read_budget(text) else None
+        except ValueError:
+            raise ValueError("a time above 0 in seconds, minutes or hours, e.g. 90s, 10m, 1.5h") from None
 
     @field_validator("unfreeze_later")
     @classmethod
@@ -421,6 +432,23 @@ class Recipe(BaseModel):
         values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
         with written_aside(path) as aside:
             aside.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def read_budget(text: str) -> float:
+    """Read a time: seconds, or a number with s, m or h.
+
+    Raises:
+        ValueError: It is none, or not above 0.
+
+    Examples:
+        >>> read_budget("10m"), read_budget("1.5h"), read_budget("90")
+        (600.0, 5400.0, 90.0)
+    """
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    seconds = float(text[:-1]) * unit if unit else float(text)
+    if not seconds > 0:
+        raise ValueError
+    return seconds
 
 
 def group_of(field: Any) -> str:

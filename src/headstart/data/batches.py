@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import islice
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -247,7 +247,7 @@ def _ahead_on_device(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Copy and render the next batch on a stream and in a thread of their own while the GPU trains on this one."""
     stream = torch.cuda.Stream()
 
-    def prepared() -> tuple[Batch, torch.cuda.Event] | None:
+    def prepared() -> tuple[Batch, Any] | None:
         with torch.cuda.stream(stream):
             batch = next(batches, None)
             return None if batch is None else (batch, stream.record_event())

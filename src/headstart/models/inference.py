@@ -19,6 +19,7 @@ from headstart.data.augmentation import Maps
 from headstart.data.batches import BatchLoader
 from headstart.models.backbones import scale_pixels
 from headstart.models.compiled import compile_forward
+from headstart.models.heads import Pooling, Takes
 from headstart.models.network import backbone_features
 from headstart.progress import track
 
@@ -62,7 +63,8 @@ class _Features(nn.Module):
         super().__init__()
         self.backbone = network.backbone
         self.num_features = network.num_features
-        self.takes, self.pooling = network.head.takes, network.pooling
+        self.takes: Takes = network.head.takes
+        self.pooling: Pooling = network.pooling
         self.register_buffer("scale", network.scale)
         self.register_buffer("offset", network.offset)
 

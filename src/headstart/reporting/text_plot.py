@@ -23,7 +23,7 @@ def text_curve(values: Sequence[float], *, width: int = WIDTH, height: int = HEI
 
     Examples:
         >>> text_curve([0, 1], width=1, height=1)
-        ['⡈']
+        ['⡸']
     """
     top, columns, rows = max(values) or 1.0, width * 2, height * 4
     cells = [[0] * width for _ in range(height)]

@@ -42,13 +42,15 @@ def class_weights(recipe: Recipe, table: SampleTable) -> Tensor | None:
     return torch.tensor(read_class_weights(Path(recipe.class_weights), table.class_names))
 
 
-def describe_weights(weights: Tensor, class_names: Sequence[str]) -> str:
+def describe_weights(weights: Tensor | None, class_names: Sequence[str]) -> str:
     """Say what the classes weigh: all of a few, else the extremes.
 
     Examples:
         >>> describe_weights(torch.tensor([2.0, 0.5]), ("cat", "dog"))
         'class weights: cat 2, dog 0.5'
     """
+    if weights is None:
+        return "class weights: all equal"
     pairs = sorted(zip(weights.tolist(), class_names, strict=True), reverse=True)
     named = [f"{name} {weight:.3g}" for weight, name in pairs]
     return "class weights: " + ", ".join(named if len(named) <= 8 else [*named[:3], "…", *named[-3:]])

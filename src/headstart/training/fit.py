@@ -77,7 +77,15 @@ def samples_of(task: Task, table: SampleTable, store: PixelStore, split: str) ->
     return task.samples(table.kept.filter(pl.col("split") == split), store)
 
 
-def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, folder: Path) -> FitResult:
+def fit(
+    network: Network,
+    table: SampleTable,
+    store: PixelStore,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    deadline: float | None = None,
+) -> FitResult:
     """Train the network: a probe on cached features, then fine-tuning from there; keep what validates better.
 
     Args:
@@ -87,6 +95,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
         store: The pixels.
         recipe: The settings.
         folder: The run folder; stages found finished in it are not repeated.
+        deadline: When fine-tuning has to be done, on ``time.monotonic``'s clock.
     """
     network.to(choose_device(recipe))
     first = _first_stage(network, table, store, recipe, folder)
@@ -95,7 +104,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
     notes = tuple(note for note in (first["note"],) if note)
     if recipe.epochs == 0 or (stage == "probe" and recipe.unfreeze == "none"):
         return FitResult(stage, first["epoch"], before, None, seconds, num_images, notes, stage)
-    _launch(recipe, folder, store)
+    _launch(recipe, folder, store, deadline)
     counters = load_checkpoint(folder / "checkpoints" / LAST)[1]["counters"]
     seconds["fine-tune"], num_images["fine-tune"] = counters["seconds"], counters["num_images"]
     best = counters["best_score"]
@@ -272,10 +281,10 @@ def make_fabric(recipe: Recipe) -> Fabric:
     return Fabric(accelerator=accelerator, devices=recipe.num_devices, precision=precision, strategy=strategy)
 
 
-def _launch(recipe: Recipe, folder: Path, store: PixelStore) -> None:
+def _launch(recipe: Recipe, folder: Path, store: PixelStore, deadline: float | None) -> None:
     fabric = make_fabric(recipe)
     work: Callable[[Fabric], None] = partial(
-        _fine_tune_process, folder=folder, store_directory=store.directory, recipe=recipe
+        _fine_tune_process, folder=folder, store_directory=store.directory, recipe=recipe, deadline=deadline
     )
     if recipe.num_devices == 1:
         work(fabric)
@@ -283,7 +292,9 @@ def _launch(recipe: Recipe, folder: Path, store: PixelStore) -> None:
         fabric.launch(work)
 
 
-def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, recipe: Recipe) -> None:
+def _fine_tune_process(
+    fabric: Fabric, *, folder: Path, store_directory: Path, recipe: Recipe, deadline: float | None = None
+) -> None:
     """Fine-tune from the probe's bundle. Everything comes from files, so each rank can be a process of its own."""
     keep_freed_memory()
     network = load_bundle(folder / "probe").network
@@ -303,6 +314,7 @@ def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, r
         history=history,
         on_epoch=partial(_say_epoch, recipe=recipe),
     )
+    tuning.deadline = deadline
     tuning.run()
     if history is not None:
         history.close()

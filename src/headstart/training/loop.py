@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -112,6 +112,7 @@ class FineTuning:
         if self.ema is not None:
             self.ema.to(fabric.device)
         self.counters = Counters(num_parts=recipe.accumulate)
+        self.deadline: float | None = None
         self._last_saved = time.monotonic()
         self._is_unfrozen = self._has_diverged = self._has_probed = False
 
@@ -183,6 +184,8 @@ class FineTuning:
                 with held_back(), self._timed("step"):
                     self.train_step(batch)
                 advance(len(batch.positions) * self.fabric.world_size)
+                if self._is_late():
+                    break
                 if time.monotonic() - self._last_saved > self.recipe.checkpoint_seconds:
                     self._save()
         counters.add_seconds(**loader.seconds)
@@ -217,6 +220,12 @@ class FineTuning:
         """Samples of the batches that a compiled network is for; the last one of an epoch runs as written."""
         return self.recipe.batch_size // self.fabric.world_size
 
+    def _is_late(self) -> bool:
+        """Say whether a budget's time for training is over; one device's word counts for all."""
+        if self.deadline is None:
+            return False
+        return bool(self.fabric.broadcast(time.monotonic() > self.deadline))
+
     def _unfreeze_for(self, epoch: int) -> None:
         """Let train what the recipe says for this epoch; said where it changes."""
         what = self.recipe.trains_at(epoch)
@@ -240,7 +249,7 @@ class FineTuning:
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.network, step=done)
-        value = float(self.fabric.all_reduce(loss, reduce_op="mean"))  # all devices have to see the same
+        value = float(cast("Tensor", self.fabric.all_reduce(loss, reduce_op="mean")))  # the same on all devices
         if not math.isfinite(value):
             self._has_diverged = True
             raise _DivergedError(f"{value} in epoch {counters.epoch + 1}, step {counters.step + 1}")
@@ -344,7 +353,7 @@ class FineTuning:
         if counters.take_score(scores[recipe.monitor], scores[recipe.stop_by or recipe.monitor], recipe):
             counters.best_scores = scores
             self._save_best()
-        counters.finished = counters.epoch >= recipe.epochs or counters.has_waited(recipe.patience)
+        counters.finished = counters.epoch >= recipe.epochs or counters.has_waited(recipe.patience) or self._is_late()
         if self.history is not None:
             self.history.append(row)
             self.on_epoch(row)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import timm.optim
 import torch
+from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
 from torch import nn
 
 from headstart.errors import RecipeError, did_you_mean, must_be
@@ -94,7 +94,7 @@ def make_optimizer(groups: list[dict[str, Any]], recipe: Recipe, *, lr: float) -
         nesterov = _SGD[name] and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
     try:
-        return timm.optim.create_optimizer_v2(groups, opt=name, lr=lr, momentum=recipe.momentum, weight_decay=0.0)
+        return create_optimizer_v2(groups, opt=name, lr=lr, momentum=recipe.momentum, weight_decay=0.0)
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise RecipeError(must_be("optimizer", "one that can be made here", name, f"It says: {reason}.")) from None
@@ -111,7 +111,7 @@ def check_optimizer(name: str) -> None:
         Traceback (most recent call last):
         headstart.errors.RecipeError: --optimizer must be one of timm's; got 'rmspropp'. Did you mean 'rmsprop'?
     """
-    names = [known for known in timm.optim.list_optimizers() if known not in _UNFIT]
+    names = [str(known) for known in list_optimizers() if known not in _UNFIT]
     if name in _UNFIT:
         raise RecipeError(must_be("--optimizer", "another of timm's", name, _UNFIT[name]))
     if name not in names:

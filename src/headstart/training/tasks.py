@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -146,7 +145,13 @@ class Classification:
     score_names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
 
     def __init__(self, recipe: Recipe, weights: Tensor | None = None) -> None:
-        self.recipe, self.policy, self.weights = recipe, policy_from_recipe(recipe), weights
+        self.recipe, self.weights = recipe, weights
+        self._policy = policy_from_recipe(recipe)
+
+    @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        return self._policy
 
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> LabelledRecords:
         """Give the samples of kept rows."""
@@ -211,11 +216,14 @@ class Keypoints:
     def __init__(self, recipe: Recipe, layout: KeypointLayout) -> None:
         self.recipe, self.layout = recipe, layout
         self._mirrored = np.arange(layout.num_keypoints) if layout.flip_pairs is None else layout.mirrored_order()
+        self._policy: AugmentationPolicy | None = None
 
-    @cached_property
+    @property
     def policy(self) -> AugmentationPolicy:
         """How training photos are changed; made when first drawn from, as scoring needs none."""
-        return keypoint_policy(self.recipe, self.layout)
+        if self._policy is None:
+            self._policy = keypoint_policy(self.recipe, self.layout)
+        return self._policy
 
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> KeypointSamples:
         """Give the samples of kept rows."""
