@@ -70,7 +70,7 @@ def test_drawings_that_are_drawn_on_again_are_not_drawn_over(photo: Path, tmp_pa
 
 
 def test_a_file_is_no_folder_to_draw_in(photo: Path) -> None:
-    with pytest.raises(RunError, match="It is a file. Name a folder"):
+    with pytest.raises(RunError, match=r"It is a file\. Name a folder"):
         check_drawing_folder(photo, [str(photo)])
 
 

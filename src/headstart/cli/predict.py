@@ -14,7 +14,7 @@ def predict(
     run: Annotated[Path, Parameter(help="a run folder or a bundle")],
     images: Annotated[list[str], Parameter(help="files, folders, globs, or tables with a path column", negative="")],
     *,
-    out: Annotated[Path, Parameter(help="the CSV to write (of points: x1, y1 is point 0)")],
+    out: Annotated[Path, Parameter(help="the CSV to write")],
     top_k: Annotated[int, Parameter(help="labels per photo")] = 1,
     label_map: Annotated[Path | None, Parameter(help="CSV of label and text to show, e.g. in Korean")] = None,
     draw: Annotated[
@@ -31,7 +31,7 @@ def predict(
     """Label photos, or find points in them, with a trained model.
 
     A photo that cannot be read, or whose box cannot be used, gets a row with the error instead of an answer, and the
-    exit code is 1.
+    exit code is 1. Columns x1, y1 of a CSV of points are what flags and reports call point 0.
     """
     from headstart.deploy.face_boxes import read_boxes
     from headstart.deploy.inputs import gather_inputs
