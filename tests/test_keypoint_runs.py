@@ -316,6 +316,35 @@ def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
         make_recipe({"task": "keypoints"} | settings)
 
 
+def test_several_faces_in_a_photo_are_a_concern_of_the_report_that_names_their_box(faces, tmp_path, capsys):
+    photos = sorted((faces / "images").rglob("*.jpg"))[:24]
+    images = [{"id": number, "file_name": photo.name} for number, photo in enumerate(photos)]
+    spots = np.array([[500.0, 200, 2], [800, 200, 2], [650, 350, 2], [560, 480, 2], [740, 480, 2]])
+    annotations = [
+        {
+            "image_id": number,
+            "keypoints": (spots + np.array([shift, 0, 0])).ravel().tolist(),
+            "bbox": [400, 100, 500, 500],
+        }
+        for number in range(len(photos))
+        for shift in (0, 60)
+    ]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}), encoding="utf-8")
+    small = {name: value for name, value in SMALL.items() if name != "crop_to_box"} | {"epochs": 1}
+    run = headstart.train(faces / "images", out=tmp_path / "run", annotations=tmp_path / "coco.json", **small)
+    words = "24 photos hold several faces (48 samples), and the network sees each photo whole"
+    assert f"Careful: {words}" in capsys.readouterr().out
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"Several faces in a photo</b><span>{words}: it cannot know which face is meant. --crop-to-box bbox" in page
+
+
+def test_a_flip_that_cannot_be_done_right_is_refused_before_the_pass(faces, tmp_path):
+    (tmp_path / "pairs.csv").write_text("36,39\n42,45\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"--flip-pairs must be points that are .* got the pair 36, 39"):
+        train(faces, tmp_path / "run", flip_pairs=str(tmp_path / "pairs.csv"))
+    assert not (tmp_path / "run" / "table.parquet").exists()
+
+
 def test_points_that_the_data_does_not_have_are_refused_before_the_pass(faces, tmp_path):
     with pytest.raises(ValueError, match=r"--nme-points must be two point numbers from 0 to 69; got \[36, 99\]"):
         train(faces, tmp_path / "run", nme_points="36,99")
