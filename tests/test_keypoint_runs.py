@@ -15,7 +15,6 @@ import torch
 import headstart
 from headstart.cli import main
 from headstart.data.table import SampleTable
-from headstart.deploy.point_file import drawn_names, read_boxes
 from headstart.drawing.faces import FLIP_PAIRS
 from headstart.errors import RecipeError, RunError
 from headstart.models.bundle import load_bundle
@@ -150,6 +149,46 @@ def test_predict_writes_points_and_draws_them(run, faces, tmp_path, capsys):
     assert [picture.shape for picture in pictures] == [(720, 1280, 3)] * 3
 
 
+def test_a_photo_without_a_usable_box_is_a_row_with_the_error_and_the_rest_is_predicted(run, faces, tmp_path, capsys):
+    photos = sorted(str(path) for path in (faces / "images").rglob("*.jpg"))[:4]
+    sides = ("400,100,900,650", "2400,100,2900,650", "0.3,0.1,0.7,0.9")
+    rows = [f"{photo},{four}" for photo, four in zip(photos, sides, strict=False)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,left,top,right,bottom", *rows]), encoding="utf-8")
+    out = tmp_path / "points.csv"
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(run.path), *photos, "--out", str(out), "--boxes", str(tmp_path / "boxes.csv")])
+    assert stop.value.code == 1
+    found = pl.read_csv(out)
+    assert found["x1"].is_null().to_list() == [False, True, True, True]
+    reasons = ["box outside the photo: its middle is at x 2650, y 375 in a photo of 720", "bad box: ", "no box: "]
+    assert all(row.startswith(words) for row, words in zip(found["error"][1:], reasons, strict=True))
+    printed = capsys.readouterr().out
+    assert "2 of them have no box that can be used" in printed
+    assert "1 photos done, 3 could not be read or had no usable box" in printed
+
+
+def test_points_in_a_photo_do_not_depend_on_the_boxes_of_others(run, faces):
+    photos = sorted((faces / "images").rglob("*.jpg"))[:3]
+    boxes = np.array([[400.0, 100.0, 900.0, 650.0], [9000.0, 100.0, 9900.0, 650.0], [380.0, 120.0, 880.0, 640.0]])
+    model = headstart.load(run.path, device="cpu")
+    first, outside, last = model.predict(photos, boxes=boxes)
+    assert (outside.points, outside.size) == (None, None)
+    alone = model.predict([photos[0], photos[2]], boxes=boxes[[0, 2]])
+    for one, other in zip((first, last), alone, strict=True):
+        assert np.abs(one.points - other.points).max() < 0.01
+
+
+def test_a_prediction_that_broke_off_draws_again_into_its_folder(run, faces, tmp_path):
+    photos = sorted(str(path) for path in (faces / "images").rglob("*.jpg"))[:2]
+    command = ["predict", str(run.path), *photos, "--out", str(tmp_path / "a.csv"), "--draw", str(tmp_path / "drawn")]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 0
+        assert len(list((tmp_path / "drawn").iterdir())) == 2
+        next((tmp_path / "drawn").iterdir()).write_bytes(b"")  # where it broke off
+
+
 def test_flags_of_a_classifier_are_refused_for_points(run, faces, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["predict", str(run.path), str(faces / "images"), "--out", str(tmp_path / "a.csv"), "--top-k", "3"])
@@ -277,6 +316,35 @@ def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
         make_recipe({"task": "keypoints"} | settings)
 
 
+def test_several_faces_in_a_photo_are_a_concern_of_the_report_that_names_their_box(faces, tmp_path, capsys):
+    photos = sorted((faces / "images").rglob("*.jpg"))[:24]
+    images = [{"id": number, "file_name": photo.name} for number, photo in enumerate(photos)]
+    spots = np.array([[500.0, 200, 2], [800, 200, 2], [650, 350, 2], [560, 480, 2], [740, 480, 2]])
+    annotations = [
+        {
+            "image_id": number,
+            "keypoints": (spots + np.array([shift, 0, 0])).ravel().tolist(),
+            "bbox": [400, 100, 500, 500],
+        }
+        for number in range(len(photos))
+        for shift in (0, 60)
+    ]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}), encoding="utf-8")
+    small = {name: value for name, value in SMALL.items() if name != "crop_to_box"} | {"epochs": 1}
+    run = headstart.train(faces / "images", out=tmp_path / "run", annotations=tmp_path / "coco.json", **small)
+    words = "24 photos hold several faces (48 samples), and the network sees each photo whole"
+    assert f"Careful: {words}" in capsys.readouterr().out
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"Several faces in a photo</b><span>{words}: it cannot know which face is meant. --crop-to-box bbox" in page
+
+
+def test_a_flip_that_cannot_be_done_right_is_refused_before_the_pass(faces, tmp_path):
+    (tmp_path / "pairs.csv").write_text("36,39\n42,45\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"--flip-pairs must be points that are .* got the pair 36, 39"):
+        train(faces, tmp_path / "run", flip_pairs=str(tmp_path / "pairs.csv"))
+    assert not (tmp_path / "run" / "table.parquet").exists()
+
+
 def test_points_that_the_data_does_not_have_are_refused_before_the_pass(faces, tmp_path):
     with pytest.raises(ValueError, match=r"--nme-points must be two point numbers from 0 to 69; got \[36, 99\]"):
         train(faces, tmp_path / "run", nme_points="36,99")
@@ -306,17 +374,6 @@ def test_results_are_not_written_over_photos_or_runs(run, faces, tmp_path, capsy
     assert photo.read_bytes() == before
     with pytest.raises(RunError, match="--out must be another folder than a run's"):
         headstart.evaluate(run.path, out=run.path)
-
-
-def test_a_box_goes_to_its_own_photo_only(tmp_path):
-    (tmp_path / "boxes.csv").write_text("path,left,top,right,bottom\na/x.jpg,1,2,30,40\n")
-    with pytest.raises(ValueError, match=r"a table with a box for each photo; got .b/x\.jpg."):
-        read_boxes(tmp_path / "boxes.csv", ["a/x.jpg", "b/x.jpg"])
-    assert read_boxes(tmp_path / "boxes.csv", [str(tmp_path / "a/x.jpg")]).tolist() == [[1, 2, 30, 40]]
-
-
-def test_photos_of_one_name_get_drawings_of_their_own():
-    assert list(drawn_names(["a/1.jpg", "b/1.png", "c/1-2.jpg"])) == ["1.jpg", "1-2.jpg", "1-2-2.jpg"]
 
 
 def test_a_run_that_another_process_holds_is_not_changed_by_an_extension(run):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
 from headstart.data.class_weights_file import check_class_weights
+from headstart.data.places import archive_of
 from headstart.data.sources import read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
@@ -117,7 +118,11 @@ def check(
 
         found.table.save(folder / "check.parquet")
         sheet = find_sheet(found.table, found.store, found.keypoints) if found.keypoints else None
-        write_check_page(found.account, found.table, found.store, folder / "check.html", keypoints=sheet)
+        data = Path(str(recipe.data))
+        write_check_page(
+            found.account, found.table, found.store, folder / "check.html", keypoints=sheet,
+            data=data if archive_of(data) else None,
+        )  # fmt: skip
         say(f"page: {folder / 'check.html'}")
     return found.account
 
@@ -147,7 +152,8 @@ def convert(
     check_target(target, recipe)
     table = read_source(recipe, unpack_dir=_unpack_dir(None))
     write_points_csv(table, target, crop_to_box=recipe.crop_to_box)
-    for line in (*table.notes, *describe_conversion(table, target)):
+    archive = recipe.data if archive_of(Path(str(recipe.data))) else None
+    for line in (*table.notes, *describe_conversion(table, target, archive=archive)):
         say(line)
     return table
 

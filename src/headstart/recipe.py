@@ -100,7 +100,9 @@ class Recipe(BaseModel):
         "classification", "what is learned [keypoints where the data has points]", group="Data"
     )
     annotations: str | None = _field(
-        None, "keypoints: a folder of JSON or .pts files, one JSON for all, or a CSV", group="Data"
+        None,
+        "keypoints: a folder of JSON or .pts files, one JSON for all, or a CSV; faces.zip/labels is in an archive",
+        group="Data",
     )
     points_key: str | None = _field(
         None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
@@ -110,7 +112,8 @@ class Recipe(BaseModel):
         group="Data",
     )  # fmt: skip
     flip_pairs: str | None = _field(
-        None, "keypoints: CSV or JSON of left,right point numbers that change places in a mirror [inferred]",
+        None, "keypoints: CSV or JSON of left,right point numbers that change places in a mirror; x1, y1 is point 0 "
+        "[inferred]",
         group="Data",
     )  # fmt: skip
     crop_to_box: str | None = _field(
@@ -124,7 +127,7 @@ class Recipe(BaseModel):
         group="Data",
     )  # fmt: skip
     nme_points: Annotated[tuple[int, ...], BeforeValidator(_comma_separated)] = _field(
-        (), "two point numbers from 0 whose distance errors are divided by, e.g. 36,45", group="Data"
+        (), "two point numbers whose distance errors are divided by, e.g. 36,45; x1, y1 is point 0", group="Data"
     )
     max_pixels: int = _field(200_000_000, "exclude images with more pixels than this, before decoding", group="Data")
     max_archive_gb: Positive = _field(50.0, "refuse archives that unpack to more than this", group="Data")

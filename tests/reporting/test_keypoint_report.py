@@ -196,8 +196,15 @@ def test_without_a_test_split_the_score_is_called_optimistic(tmp_path):
 def test_pictures_that_were_never_mirrored_are_explained(tmp_path):
     layout = KeypointLayout(NAMES, None, "The mean shape is not symmetrical.")
     page = written(replace(made_up_results(), layout=layout), tmp_path)
-    assert "Pictures were never mirrored: The mean shape is not symmetrical. Name the pairs with --flip-pairs" in page
+    assert "The mean shape is not symmetrical. Pictures were never mirrored; --flip-pairs FILE names the pairs" in page
+    assert page.count("The mean shape is not symmetrical") == 1
     assert "no pairs are known" in page
+
+
+def test_pairs_that_do_not_fit_are_a_concern_of_the_report(tmp_path):
+    layout = KeypointLayout(NAMES, PAIRS, "2 pairs from pairs.csv.", "The shapes have others.")
+    page = written(replace(made_up_results(), layout=layout), tmp_path)
+    assert "The pairs of --flip-pairs do not fit the points. The shapes have others. Look at them" in page
 
 
 def test_only_known_persons_are_warned_of(tmp_path):
@@ -257,8 +264,8 @@ class DrawnPixels:
         return np.full((60, 80, 3), (record * 37) % 256, np.uint8)
 
 
-def check_page(folder: Path, findings: list[KeypointFinding], layout: KeypointLayout) -> str:
-    table, sheet = keypoint_table(), keypoint_sheet(findings, layout, mean_face=FACE)
+def check_page(folder: Path, findings: list[KeypointFinding], layout: KeypointLayout, **more) -> str:
+    table, sheet = keypoint_table(), keypoint_sheet(findings, layout, mean_face=FACE, **more)
     write_check_page(account(table), table, DrawnPixels(), folder / "check.html", keypoints=sheet)
     return (folder / "check.html").read_text(encoding="utf-8")
 
@@ -283,8 +290,37 @@ def test_the_check_page_of_sound_points_has_no_worry(tmp_path):
 
 
 def test_the_check_page_says_why_pictures_will_not_be_mirrored(tmp_path):
-    page = check_page(tmp_path, [], KeypointLayout(NAMES, None, "the mean shape is not symmetrical"))
-    assert "Pictures will not be mirrored: the mean shape is not symmetrical." in page
+    page = check_page(tmp_path, [FINDING], KeypointLayout(NAMES, None, "The mean shape is not symmetrical."))
+    assert "The mean shape is not symmetrical. Pictures will not be mirrored; --flip-pairs FILE names" in page
+    assert page.count("The mean shape is not symmetrical") == 1
+    assert "5 points; left/right pairs are not known. Points are counted from 0" in page
+
+
+def test_the_check_page_says_what_could_not_be_examined(tmp_path):
+    ordinary = replace(FINDING, caption="")
+    note = "Shapes are not examined: they need 20 samples."
+    page = check_page(tmp_path, [ordinary], KeypointLayout(NAMES, PAIRS), num_findings=0, notes=[note])
+    assert "No points look wrong, as far as they could be examined." in page
+    assert page.count(note) == 1
+    assert "Nothing was found" not in page
+    sound = check_page(tmp_path, [ordinary], KeypointLayout(NAMES, PAIRS), num_findings=0)
+    assert "No points look wrong. Some samples" in sound
+
+
+def test_the_check_page_warns_of_crowds_and_of_pairs_that_do_not_fit(tmp_path):
+    layout = KeypointLayout(NAMES, PAIRS, "2 pairs from pairs.csv.", "The shapes have others.")
+    page = check_page(tmp_path, [], layout, crowding="3 photos hold several faces. --crop-to-box bbox cuts them out.")
+    assert "Several faces in a photo</b><span>3 photos hold several faces. --crop-to-box bbox" in page
+    assert "The pairs of --flip-pairs do not fit the points. The shapes have others." in page
+
+
+def test_the_check_page_shows_each_face_with_a_margin_and_a_spot_in_its_picture():
+    wide = np.zeros((400, 800, 3), np.uint8)
+    faces = [KeypointFinding(wide, points, np.ones(5, bool), "") for points in (FACE + 100, 0.1 * FACE + 200)]
+    cards = keypoint_sheet(faces, KeypointLayout(NAMES, PAIRS)).cards
+    views = [[float(side) for side in re.findall(r'viewBox="([^"]*)"', card[0])[0].split()] for card in cards]
+    assert views[0][2:] == pytest.approx([64, 64], abs=2)
+    assert views[1][2:] == [240, 120]
 
 
 @pytest.mark.browser

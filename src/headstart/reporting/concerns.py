@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from headstart.data.keypoints import KeypointLayout
+from headstart.data.keypoints import NOT_LOOKED_FOR, KeypointLayout
 from headstart.evaluation.classification import Evaluation, listed
 from headstart.evaluation.intervals import Score
 from headstart.evaluation.keypoints import KeypointEvaluation, SeenAgainstUnseen
@@ -31,6 +31,12 @@ class Concern:
     title: str
     text: str
 
+
+SIDES: Final = "Left and right"
+"""Title of what is said of left/right pairs."""
+
+CROWDING: Final = "Several faces in a photo"
+"""Title of what is said of photos with several faces of which none is cut out."""
 
 _NO_SCORE: Final = Concern("No score", "There is neither a test nor a validation split: nothing says what it is worth.")
 
@@ -101,11 +107,23 @@ def concerns_of_keypoint_run(
         found += about_units(scored.num_samples, scored.num_units)
         if validation is not None:
             found += about_optimism(scored.scores, validation.scores, "nme")
+    if layout.flip_doubt:
+        found.append(Concern(SIDES, word_doubt(layout)))
     if layout.flip_pairs is None:
-        why = layout.flip_note.rstrip(".") or "left/right pairs are not known"
-        text = f"Pictures were never mirrored: {why}. Name the pairs with --flip-pairs, it doubles the poses seen."
-        found.append(Concern("Left and right", text))
+        why = layout.flip_note or NOT_LOOKED_FOR
+        text = "Pictures were never mirrored; --flip-pairs FILE names the pairs and doubles the poses seen."
+        found.append(Concern(SIDES, f"{why} {text}"))
     return [*found, *about_exclusions(excluded), *about_training(history, "nme")]
+
+
+def word_doubt(layout: KeypointLayout) -> str:
+    """Say what speaks against pairs that the user gave.
+
+    Examples:
+        >>> word_doubt(KeypointLayout(("a", "b"), ((0, 1),), flip_doubt="The shapes have others."))
+        'The pairs of --flip-pairs do not fit the points. The shapes have others. Look at them on the mean face.'
+    """
+    return f"The pairs of --flip-pairs do not fit the points. {layout.flip_doubt} Look at them on the mean face."
 
 
 def about_units(num_samples: int, num_units: int) -> list[Concern]:

@@ -16,7 +16,13 @@ from headstart.data.keypoints import KeypointLayout
 from headstart.evaluation.intervals import Score
 from headstart.evaluation.keypoints import KEYPOINT_SCORES, KeypointEvaluation, SeenAgainstUnseen
 from headstart.reporting.concerns import concerns_of_keypoint_run
-from headstart.reporting.keypoint_drawing import PREDICTED_COLOUR, TRUE_COLOUR, draw_mark, draw_points_svg
+from headstart.reporting.keypoint_drawing import (
+    FACE_MARGIN,
+    PREDICTED_COLOUR,
+    TRUE_COLOUR,
+    draw_mark,
+    draw_points_svg,
+)
 from headstart.reporting.keypoint_plots import cumulative_chart
 from headstart.reporting.mean_face import error_face
 from headstart.reporting.pages import score_interval, score_value, write_page
@@ -26,9 +32,6 @@ FaceKind = Literal["worst", "median", "best"]
 
 GROUPS_SHOWN: Final = 15
 """Rows of the table of groups before the rest is folded."""
-
-FACE_MARGIN: Final = 0.2
-"""Of the points' extent, shown around a face: points are large, and whose face it is can be seen."""
 
 _SHEET_SIDE: Final = 150
 _BESIDE_HEADLINE: Final = ("failure_8", "auc_8", "nme_median", "error_pixels")

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 
 from headstart.ancestry import learned_by
+from headstart.data.keypoint_check import word_crowding
 from headstart.data.keypoints import Points, points_of, visible_of
 from headstart.data.shapes import NoShapeError, mean_shape
 from headstart.data.table import SPLITS, SampleTable, layout_of
 from headstart.evaluation.keypoint_metrics import choose_examples
 from headstart.evaluation.keypoints import SeenAgainstUnseen, seen_against_unseen
 from headstart.keypoint_scoring import KeypointScoring
-from headstart.reporting.concerns import Concern
+from headstart.reporting.concerns import CROWDING, Concern
 from headstart.reporting.keypoint_report import FaceExample, KeypointResults, SheetImage
 from headstart.reporting.run_results import NUM_SHEET_PHOTOS, draw_contact_sheet, gather_facts
 from headstart.training.tasks import Keypoints
@@ -50,6 +51,8 @@ def gather_keypoint_results(
     train = table.kept.filter(pl.col("split") == "train")
     facts, rows = run.facts, scoring.rows[chosen]
     worries = [Concern("Cropped by the true points", _CROPPED)] if run.recipe.crop_to_points is not None else []
+    crowding = word_crowding(table, layout_of(table), run.recipe)
+    worries += [Concern(CROWDING, crowding)] if crowding else []
     return KeypointResults(
         run=gather_facts(run, table, fitted=fitted, scoring=scoring, worries=worries),
         layout=layout_of(table),

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from headstart.data.keypoints import COUNTED_FROM_ZERO
 from headstart.evaluation.intervals import Score
 from headstart.files import written_aside
 
@@ -162,4 +163,5 @@ def _environment() -> Environment:
     )
     filters = (percent, number, duration, score_value, score_interval, score_name)
     environment.filters.update({function.__name__: function for function in filters})
+    environment.globals["counted_from_zero"] = COUNTED_FROM_ZERO
     return environment

@@ -23,10 +23,10 @@ from headstart.data.augmentation import (
     draw_maps_for_points,
     policy_from_recipe,
 )
+from headstart.data.flip_checks import refuse_flips
 from headstart.data.geometry import Affines
 from headstart.data.keypoint_samples import KeypointSamples, keypoint_samples
 from headstart.data.keypoints import KeypointLayout
-from headstart.errors import RecipeError, must_be
 from headstart.evaluation.keypoint_metrics import (
     KeypointAnswers,
     describe_normaliser,
@@ -336,11 +336,7 @@ def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolic
     policy = policy_from_recipe(recipe)
     if layout.flip_pairs is not None or not (policy.horizontal_flip or policy.vertical_flip):
         return policy
-    for name in ("horizontal_flip", "vertical_flip"):
-        if getattr(recipe, name):
-            remedy = f"{layout.flip_note} Give --flip-pairs FILE, or leave flips out."
-            expected = "0 where left and right points are not known"
-            raise RecipeError(must_be(name, expected, getattr(recipe, name), remedy))
+    refuse_flips(recipe, layout.flip_note)
     return replace(policy, horizontal_flip=0.0, vertical_flip=0.0)
 
 
