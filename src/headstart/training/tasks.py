@@ -27,6 +27,7 @@ from headstart.data.flip_checks import refuse_flips
 from headstart.data.geometry import Affines
 from headstart.data.keypoint_samples import KeypointSamples, keypoint_samples
 from headstart.data.keypoints import KeypointLayout
+from headstart.errors import RecipeError, must_be
 from headstart.evaluation.keypoint_metrics import (
     KeypointAnswers,
     describe_normaliser,
