@@ -61,6 +61,16 @@ def test_the_curve_is_drawn_as_far_as_it_rises():
     assert "test: 20 % of faces at most 8 % off, 25 % of faces at most 10 % off" in long
 
 
+@pytest.mark.parametrize("errors", [[30.0] * 9, [2.0] * 9, [9.0] * 9, [9.0, *[30.0] * 9], [5.0, 9.0, *[40.0] * 4]])
+def test_labels_at_the_limits_stand_apart_and_inside(errors):
+    drawn = cumulative_chart({"test": cumulative_curve(errors)})
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="best-label"', drawn)
+    first, second = [(float(x), float(y)) for x, y in places]
+    assert abs(first[1] - second[1]) > 11 or second[0] - first[0] > 40
+    assert min(first[1], second[1]) > 34
+    assert max(first[1], second[1]) < 222  # the bottom of the curve: numbers stand below
+
+
 def test_two_curves_have_a_legend():
     drawn = cumulative_chart({"validation": cumulative_curve([1.0, 3.0]), "test": cumulative_curve([2.0, 9.0])})
     assert ">validation</text>" in drawn

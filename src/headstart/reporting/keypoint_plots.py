@@ -14,6 +14,8 @@ from headstart.reporting.svg import Scale, circle, line, picture, text, tick_lab
 
 _HEIGHT: Final = 260.0
 _SHORTEST: Final = 12.0  # percent NME that the curve shows at least: both limits, and what lies beyond
+_BELOW: Final = (31, 17)  # where labels of the limits stand, from their dots: below the curve
+_ABOVE: Final = (-8, -22)  # and above it, where it runs along the bottom
 _ENOUGH: Final = 0.995  # share of faces at which the rest of the curve is left out
 
 
@@ -71,11 +73,13 @@ def _reach(one: pl.DataFrame) -> float:
 
 
 def _limits(one: pl.DataFrame, across: Scale, down: Scale) -> list[Markup]:
+    """Mark the shares at the limits; the labels stand one below the other, as shares may be alike."""
     shapes: list[Markup] = []
-    for number, limit in enumerate(LIMITS):
-        share = share_within(one, limit)
+    shares = [share_within(one, limit) for limit in LIMITS]
+    is_low = down.at(shares[0]) + _BELOW[0] > down.at(0)
+    for limit, share, offset in zip(LIMITS, shares, _ABOVE if is_low else _BELOW, strict=True):
         place = (across.at(limit), down.at(share))
-        beside = (place[0] + 7, place[1] + (17 if number else 31))  # one below the other where shares are alike
+        beside = (place[0] + 7, max(place[1] + offset, PLOT_TOP + 10))
         shapes.append(circle(place, 4.5, "best", tip=f"{share:.1%} of faces at most {limit} % off"))
         shapes.append(text(f"{share:.1%}", beside, "best-label"))
     return shapes

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from headstart.reporting.concerns import Concern, is_low_better
 from headstart.reporting.pages import is_share, score_name
 from headstart.reporting.plots import Series, line_chart
+from headstart.wording import counted
 
 STAGE_NAMES: Final = {"probe": "Linear probe", "fine-tune": "Fine-tuning", "finetune": "Fine-tuning"}
 """How stages of the history are called on the page; others keep their own name."""
@@ -35,6 +36,7 @@ class RunFacts:
         worries: Leaks, conflicting labels and the like, from the stages that saw them.
         seconds: Stage → ``total`` and, where known, ``num_images, decode, augment, step, wait``.
         recipe: Every setting.
+        repetition: Sentences on how to repeat it, and what is not repeated.
         versions: Library → version.
         hashes: What → hash: data, split, weights, bundle.
     """
@@ -51,6 +53,7 @@ class RunFacts:
     worries: Sequence[Concern] = ()
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    repetition: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
 
@@ -69,7 +72,7 @@ def stage_charts(history: pl.DataFrame, monitor: str, *, also: Sequence[str] = (
     charts: list[tuple[str, list[Markup]]] = []
     for stage in history["stage"].unique(maintain_order=True) if history.height else ():
         rows = history.filter(pl.col("stage") == stage)
-        epochs = f"{rows.height} epoch{'s' if rows.height > 1 else ''}"
+        epochs = counted(rows.height, "epoch")
         charts.append((f"{stage_name(stage)}, {epochs}", _charts_of_stage(rows, monitor, also)))
     return charts
 
