@@ -210,7 +210,9 @@ def test_a_finished_run_is_extended_and_says_that_its_test_was_seen(faces, tmp_p
     headstart.pipeline.resume(first.path, epochs=2)
     history = read_history(first.path)
     assert history["epoch"].to_list() == [1, 2]
-    assert f"NME {before:.2f} %" in (first.path / "report.html").read_text(encoding="utf-8")
+    page = (first.path / "report.html").read_text(encoding="utf-8")
+    assert f"NME {before:.2f} %" in page
+    assert "not for the first time: the run went on after its test" in page
     with pytest.raises(RunError, match="--epochs must be more than the run's 2; got 2"):
         headstart.pipeline.resume(first.path, epochs=2)
 

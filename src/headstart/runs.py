@@ -114,7 +114,7 @@ class RunFolder:
     def describe_repetition(self) -> list[str]:
         """Say how the run is repeated, and what is not."""
         recipe = self.recipe
-        same = "on the same photos, machine and versions, to the bit on a CPU and nearly on a GPU"
+        same = "with the same files, machine and versions to the bit on a CPU, nearly on a GPU"
         lines = [f"headstart train --recipe {self.path / 'recipe.toml'} --out NEW repeats the run: {same}."]
         if recipe.epochs_before:
             parts = ", then on to ".join(map(str, (*recipe.epochs_before, recipe.epochs)))
@@ -178,8 +178,10 @@ def weights_hash(folder: Path) -> str | None:
     """Give the SHA-256 of the weights of a run or a bundle, as its bundle.json says; None where there is no bundle."""
     for file in (folder / "bundle.json", folder / "bundle" / "bundle.json"):
         if file.is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
-            return content.get("weights", {}).get("sha256")
+            try:
+                return json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
+            except (ValueError, LookupError, TypeError):
+                return None  # a damaged one is refused where it is loaded
     return None
 
 

@@ -34,6 +34,7 @@ class RunFacts:
         account: Sentences on what was found.
         split: Sentences on how it was split, and why.
         worries: Leaks, conflicting labels and the like, from the stages that saw them.
+        was_tested: Whether the test had been scored before: the run was extended after its end.
         seconds: Stage → ``total`` and, where known, ``num_images, decode, augment, step, wait``.
         recipe: Every setting.
         repetition: Sentences on how to repeat it, and what is not repeated.
@@ -51,6 +52,7 @@ class RunFacts:
     account: Sequence[str] = ()
     split: Sequence[str] = ()
     worries: Sequence[Concern] = ()
+    was_tested: bool = False
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
     repetition: Sequence[str] = ()

@@ -109,6 +109,7 @@ def gather_facts(
         account=facts["account"],
         split=facts["split"],
         worries=worries,
+        was_tested=bool(extensions),
         seconds=stage_seconds(facts["seconds"], fitted, scoring, num_files=table.frame.height),
         recipe=run.recipe.model_dump(mode="json"),
         repetition=run.describe_repetition(),
