@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
+from headstart.data.class_weights_file import check_class_weights
 from headstart.data.sources import read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
@@ -103,6 +104,7 @@ def check(
         The account, whose numbers add up: found = kept + excluded.
     """
     recipe = _resolve(recipe, data, settings)
+    keep_freed_memory()
     folder = Path(out) if out else None
     table = read_source(recipe, unpack_dir=_unpack_dir(folder))
     if folder:
@@ -232,6 +234,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
+        check_class_weights(recipe, table.class_names)
     say(f"{table.frame.height:,} photos listed; loading {recipe.backbone}")  # PyTorch takes seconds to import
     with run.timed("network"):
         network = _make_network(run, table)
@@ -260,6 +263,11 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
                 say(line)
         leaks = [line for line in lines if line.startswith("Leak ")]
         run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
+        if recipe.class_weights:
+            from headstart.training.class_weights import class_weights, describe_weights
+
+            weights = class_weights(recipe, table)
+            run.note(training=[*run.facts["training"], describe_weights(weights, table.class_names)])
         table.save(table_file)
     for line in run.facts["weights"]:
         say(line)
@@ -276,7 +284,8 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     from headstart.ancestry import continue_from
     from headstart.models.bundle import load_bundle
     from headstart.models.network import new_network
-    from headstart.training.fit import choose_device
+    from headstart.training.fit import choose_device, describe_stages, keeps_statistics
+    from headstart.training.optimizers import check_optimizer
 
     torch.set_num_threads(run.recipe.num_threads or torch.get_num_threads())
     choose_device(run.recipe)
@@ -289,8 +298,9 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     else:
         network = new_network(run.recipe, num_targets)
         run.note(weights=network.weights_report.describe())
-    network.unfreeze(run.recipe.unfreeze)
-    network.freeze()
+    check_optimizer(run.recipe.optimizer)
+    network.freeze_statistics(frozen=keeps_statistics(run.recipe))
+    run.note(training=describe_stages(network, run.recipe))
     return network
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from headstart.data.sources import guess_task
-from headstart.recipe import DEFAULT_LOSSES, KEYPOINT_DEFAULTS, Recipe
+from headstart.recipe import Recipe
+from headstart.recipe_defaults import DEFAULT_LOSSES, KEYPOINT_DEFAULTS, without_consequences
 from headstart.runs import RunFolder, weights_hash
 
 _INHERITED: Final = (
@@ -56,12 +57,11 @@ def _still_valid(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     dropped |= {follower for name, follower in _FOLLOWING.items() if name in given}
     if given.get("nme_by") in ("box", "image"):
         dropped.add("nme_points")
-    if "head" in given and base.get("loss") == DEFAULT_LOSSES.get(str(base.get("head"))):
-        dropped.add("loss")
     tasks = {given.get("task"), base.get("task")} - {None}
     if len(tasks) > 1:
         dropped |= _defaults_of_task(base)
-    return {name: value for name, value in base.items() if name not in dropped or name in given}
+    kept = {name: value for name, value in base.items() if name not in dropped or name in given}
+    return without_consequences(kept, given)
 
 
 def _defaults_of_task(base: Mapping[str, Any]) -> set[str]:

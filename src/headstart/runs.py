@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from headstart.errors import RunError, must_be
 from headstart.files import write_json
-from headstart.recipe import MAP_HEADS, Recipe, make_recipe, read_recipe
+from headstart.recipe import Recipe, make_recipe, read_recipe
+from headstart.recipe_defaults import MAP_HEADS
 
 PACKAGES = (
     "headstart", "torch", "timm", "lightning", "openvino", "opencv-python-headless", "simplejpeg", "pillow", "numpy",

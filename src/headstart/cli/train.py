@@ -23,7 +23,10 @@ def _train(
     data: Annotated[Path | None, Parameter(help="the photos: a folder, a table, or an archive of either")] = None,
     *,
     out: Annotated[Path | None, Parameter(help="the run folder, new or empty")] = None,
-    recipe: Annotated[Path | None, Parameter(help="settings from a TOML file, e.g. RUN/recipe.toml")] = None,
+    recipe: Annotated[
+        Path | None,
+        Parameter(help="settings from a TOML file (RUN/recipe.toml), or of the gallery (headstart recipes)"),
+    ] = None,
     resume: Annotated[
         Path | None, Parameter(help="go on with this run where it stopped, or (with --epochs) beyond its end")
     ] = None,

@@ -21,7 +21,8 @@ from headstart.data.label_files import is_label_file, read_label_file
 from headstart.data.places import find_place
 from headstart.data.table import SPLITS, SampleTable
 from headstart.errors import SourceError, all_at_once, must_be
-from headstart.recipe import KEYPOINT_HEADS, Recipe
+from headstart.recipe import Recipe
+from headstart.recipe_defaults import KEYPOINT_HEADS
 
 _TABLE_SETTINGS = ("path_column", "label_column", "image_root", "group_column", "split_column")
 _KINDS = "a folder of class folders, a CSV, TSV or Parquet table, or a .zip, .tar or .tar.gz of either"

@@ -17,6 +17,7 @@ from headstart.data.store import PixelStore
 from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import most_confident_mistakes
 from headstart.reporting.concerns import Concern
+from headstart.reporting.mixed_sheet import mix_sheet
 from headstart.reporting.run_facts import RunFacts
 from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
@@ -80,7 +81,7 @@ def gather_results(
         validation=scoring.evaluations.get("validation"),
         split_counts=count_by_class(table),
         mistakes=find_mistakes(scoring, table, store),
-        contact_sheet=[image for row in sheet.images for image in row],
+        contact_sheet=[image for row in mix_sheet(sheet.images, run.recipe) for image in row],
     )
 
 
@@ -108,6 +109,7 @@ def gather_facts(
         counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
         account=facts["account"],
         split=facts["split"],
+        training=facts.get("training", []),
         worries=worries,
         was_tested=bool(extensions),
         seconds=stage_seconds(facts["seconds"], fitted, scoring, num_files=table.frame.height),

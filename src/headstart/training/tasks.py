@@ -5,6 +5,7 @@ The loop, the probe and the checkpoints are the same for every task; what differ
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +15,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from headstart.data import geometry
 from headstart.data.augmentation import (
@@ -35,13 +35,15 @@ from headstart.evaluation.keypoint_metrics import (
     normalisers,
 )
 from headstart.evaluation.metrics import classification_scores
-from headstart.training.losses import coordinate_loss, simcc_loss
+from headstart.training.class_weights import class_weights
+from headstart.training.losses import as_shares, classification_loss, coordinate_loss, simcc_loss
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.data.table import SampleTable
     from headstart.models.backbones import InputContract
     from headstart.recipe import Recipe
+    from headstart.training.mixing import Mixing
 
 
 class Samples(Protocol):
@@ -97,6 +99,11 @@ class Task(Protocol):
     """
 
     @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        ...
+
+    @property
     def score_names(self) -> tuple[str, ...]:
         """The validation scores, in the order of the history's columns."""
         ...
@@ -115,6 +122,10 @@ class Task(Protocol):
         """Give the targets of some samples whose photos were moved by these maps."""
         ...
 
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Give the targets of photos that are mixed with others of their batch."""
+        ...
+
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the loss of a batch."""
         ...
@@ -125,12 +136,17 @@ class Task(Protocol):
 
 
 class Classification:
-    """One label a sample, one logit a class."""
+    """One label a sample, one logit a class.
+
+    Args:
+        recipe: The settings.
+        weights: Of the classes in the loss, shape (classes,); equal unless told.
+    """
 
     score_names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.policy = recipe, policy_from_recipe(recipe)
+    def __init__(self, recipe: Recipe, weights: Tensor | None = None) -> None:
+        self.recipe, self.policy, self.weights = recipe, policy_from_recipe(recipe), weights
 
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> LabelledRecords:
         """Give the samples of kept rows."""
@@ -159,9 +175,22 @@ class Classification:
         """Give the labels."""
         return (torch.from_numpy(samples.labels[positions]),)
 
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Give shares of the classes instead of labels."""
+        return (mixing.mixed_shares(as_shares(targets[0], head.num_classes)),)
+
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
-        """Give the cross-entropy."""
-        return F.cross_entropy(outputs.float(), targets[0], label_smoothing=self.recipe.label_smoothing)
+        """Give the loss that the recipe names."""
+        recipe, weights = self.recipe, self.weights
+        return classification_loss(
+            recipe.loss,
+            outputs,
+            targets[0],
+            weights=None if weights is None else weights.to(outputs.device),
+            smoothing=recipe.label_smoothing,
+            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
+            alpha=recipe.focal_alpha,
+        )
 
     def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the classification scores of logits, shape (n, classes)."""
@@ -226,6 +255,10 @@ class Keypoints:
         shares = points / np.array(contract.image_size[::-1])
         return torch.from_numpy(shares.astype(np.float32)), torch.from_numpy(counts)
 
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Refuse: half of one face's points and half of another's are no face."""
+        raise RecipeError(must_be("cutmix and mixup", "0 for keypoints", self.recipe.cutmix + self.recipe.mixup))
+
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the loss that the recipe names."""
         coordinates, visible = targets
@@ -266,6 +299,13 @@ class Keypoints:
         return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=self.recipe.nme_pair)
 
 
+def finite_scores(task: Task, answers: Tensor, samples: Any, contract: InputContract) -> dict[str, float]:
+    """Score answers; a network that gives what is no number scores none, whatever argmax would make of it."""
+    if not answers.isfinite().all():
+        return dict.fromkeys(task.score_names, math.nan)
+    return task.scores(answers, samples, contract)
+
+
 def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:
     """Give the mean place of each point over the samples where it counts, shape (K, 2); the middle where it never does.
 
@@ -298,4 +338,6 @@ def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolic
 
 def make_task(recipe: Recipe, table: SampleTable) -> Task:
     """Give the task of a run."""
-    return Keypoints(recipe, table.keypoints) if table.keypoints is not None else Classification(recipe)
+    if table.keypoints is not None:
+        return Keypoints(recipe, table.keypoints)
+    return Classification(recipe, class_weights(recipe, table))
