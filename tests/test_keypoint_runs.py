@@ -1,6 +1,7 @@
 """Keypoints from annotation JSON to a bundle: drawn faces of many persons, three of them with broken labels."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from headstart.models.bundle import load_bundle
 from headstart.preparation import reopen
 from headstart.recipe import make_recipe, read_recipe
 from headstart.resolution import completed
+from headstart.runs import weights_hash
 from headstart.samples import write_faces
 from headstart.training.fit import make_fabric, samples_of
 from headstart.training.history import read_history
@@ -223,6 +225,9 @@ def test_a_run_goes_on_from_another_with_its_own_settings(run, faces, tmp_path):
     assert str(run.path) in (further.path / "report.html").read_text(encoding="utf-8")
     third = train(faces, tmp_path / "third", from_run=str(further.path), epochs=1)
     assert len(third.facts["ancestry"]) == 2
+    weights = [weights_hash(one.path) for one in (run, further)]
+    assert [one.recipe.from_sha256 for one in (further, third)] == weights
+    assert all(known[:12] in line for known, line in zip(weights, third.facts["ancestry"], strict=True))
 
 
 def test_images_that_an_ancestor_was_trained_on_are_said(run, faces, tmp_path):
@@ -244,7 +249,9 @@ def test_a_finished_run_is_extended_and_says_that_its_test_was_seen(faces, tmp_p
     headstart.pipeline.resume(first.path, epochs=2)
     history = read_history(first.path)
     assert history["epoch"].to_list() == [1, 2]
-    assert f"NME {before:.2f} %" in (first.path / "report.html").read_text(encoding="utf-8")
+    page = (first.path / "report.html").read_text(encoding="utf-8")
+    assert f"NME {before:.2f} %" in page
+    assert "not for the first time: the run went on after its test" in page
     with pytest.raises(RunError, match="--epochs must be more than the run's 2; got 2"):
         headstart.pipeline.resume(first.path, epochs=2)
 
@@ -299,16 +306,20 @@ def test_pixel_targets_are_learned_in_pixels_and_answered_in_shares(faces, tmp_p
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head": "linear"}, "head must be one for keypoints; got 'linear'"),
-        ({"loss": "cross_entropy"}, "loss must be one for keypoints; got 'cross_entropy'"),
-        ({"loss": "simcc"}, "loss must be one for the head 'integral'; got 'simcc'"),
+        ({"head": "linear"}, "recipe.head must be one of coordinates, simcc, integral for keypoints; got 'linear'"),
+        ({"loss": "cross_entropy"}, "loss must be one of mse, l1, .*, soft_wing for keypoints; got 'cross_entropy'"),
+        ({"loss": "simcc"}, "loss must be one of mse, l1, .*, soft_wing for the head 'integral'; got 'simcc'"),
+        ({"head": "simcc", "loss": "cross_entropy"}, "loss must be one of .*, soft_wing, simcc for keypoints"),
         ({"targets": "pixels"}, "targets must be 'normalised' for the head 'integral'; got 'pixels'"),
-        ({"nme_by": "points"}, "nme_points must be given where nme_by is 'points'; got none"),
+        ({"nme_by": "points"}, "nme_points must be given where nme_by is 'points', e.g. 36,45; got none"),
+        ({"nme_by": "image", "nme_points": "3,4"}, "nme_by must be 'points' beside nme_points; got 'image'. Leave one"),
+        ({"label_smoothing": 0.1}, "label_smoothing must be 0 for keypoints: only classes are smoothed; got 0.1"),
+        ({"crop_to_box": "Face", "crop_to_points": 0.1}, "crop_to_points must be left out beside crop_to_box"),
         ({"nme_points": "3,3"}, "recipe.nme_points must be two different point numbers from 0"),
         ({"epochs": 0}, "epochs must be at least 1 for the head 'integral'"),
         ({"name_pattern": "(x"}, "recipe.name_pattern must be a regular expression"),
         ({"name_pattern": "(x)"}, "recipe.name_pattern must be a regular expression with named groups"),
-        ({"monitor": "accuracy"}, "monitor must be one for keypoints; got 'accuracy'"),
+        ({"monitor": "accuracy"}, "monitor must be 'nme' for keypoints; got 'accuracy'"),
     ],
 )
 def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
@@ -396,6 +407,20 @@ def test_scores_are_divided_by_what_evaluate_is_told(run):
     by_image = headstart.evaluate(run.path, nme_by="image").evaluations["test"].scores["nme"].value
     by_points = headstart.evaluate(run.path, nme_points="36,45").evaluations["test"].scores["nme"].value
     assert by_image < metrics_of(run)["test"]["nme"]["value"] < by_points
+
+
+def test_a_score_says_what_it_is_divided_by_and_what_its_interval_is_over(run):
+    (line,) = headstart.evaluate(run.path, nme_points="36,45").describe()
+    assert re.fullmatch(
+        r"test: NME [\d.]+ %( \([\d.]+ to [\d.]+\))? of the distance between the points 36 and 45; [\d.]+ % of the "
+        r"samples above 8 %, error [\d.]+ pixels; (95 % intervals over|no interval: only) \d+ samples in \d+ groups?",
+        line,
+    )
+
+
+def test_points_that_the_model_does_not_have_are_refused_by_flag_when_it_is_evaluated(run):
+    with pytest.raises(ValueError, match=r"--nme-points must be two point numbers from 0 to 69; got \[70, 1\]"):
+        headstart.evaluate(run.path, nme_points="70,1")
 
 
 def test_a_split_that_cannot_be_scored_is_refused_before_training(faces, tmp_path):

@@ -71,7 +71,7 @@ def train(
         HeadstartError: The data, the weights or the folder cannot be used; the message says what to do.
     """
     resolved = _resolve(recipe, data, settings).with_absolute_paths()
-    return _carry_out(RunFolder.create(Path(out), resolved))
+    return _to_the_end(RunFolder.create(Path(out), resolved))
 
 
 def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
@@ -85,10 +85,10 @@ def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
         RunError: There is no run, or it has as many epochs already.
     """
     run = RunFolder.open(Path(folder))
-    if run.is_finished and epochs is None:
+    if run.is_finished and epochs is None and not run.epochs_to_come:
         say(f"This run is finished: {run.path / 'report.html'}")
         return run
-    return _carry_out(run, epochs=epochs)
+    return _to_the_end(run, epochs=epochs)
 
 
 def check(
@@ -204,6 +204,16 @@ def demo(directory: str | Path = "demo") -> RunFolder:
         say(f"No pretrained weights here, so the demo trains from scratch (train would stop and say): {error}")
         settings |= DEMO_FROM_SCRATCH
     return train(out=folder / f"run-{number}", recipe=make_recipe(settings))
+
+
+def _to_the_end(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
+    """Carry a run out; one whose recipe is of an extended run is then extended likewise."""
+    if not run.is_finished or epochs is not None:
+        run = _carry_out(run, epochs=epochs)
+    while run.epochs_to_come:
+        say(f"on to {run.epochs_to_come[0]} epochs, as the run was extended that the recipe is of")
+        run = _carry_out(run, epochs=run.epochs_to_come[0])
+    return run
 
 
 def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
@@ -328,19 +338,18 @@ def _plan(run: RunFolder, network: Network, found: PreparedData, *, started: flo
 
 
 def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring | KeypointScoring:
-    from headstart.keypoint_scoring import save_keypoint_predictions, score_keypoints
+    from headstart.keypoint_scoring import score_keypoints
     from headstart.scoring import save_predictions, score
     from headstart.training.fit import probe_features
 
-    table, recipe, path = found.table, run.recipe, run.path / "predictions.parquet"
-    features = probe_features(network, table, found.store, recipe) if fitted.stage == "probe" else None
+    table, store, recipe = found.table, found.store, run.recipe
+    features = probe_features(network, table, store, recipe) if fitted.stage == "probe" else None
     if table.keypoints is not None:
-        points = score_keypoints(network, table, found.store, recipe, features=features)
-        save_keypoint_predictions(points, path)
-        return points
-    threads = recipe.num_threads
-    scoring = score(network, table, found.store, features=features, seed=recipe.seed, num_threads=threads)
-    save_predictions(scoring, table.class_names, path)
+        scoring = score_keypoints(network, table, store, recipe, features=features)
+    else:
+        threads = recipe.num_threads
+        scoring = score(network, table, store, features=features, seed=recipe.seed, num_threads=threads)
+    save_predictions(scoring, run.path / "predictions.parquet")
     return scoring
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -195,6 +196,9 @@ class Recipe(BaseModel):
         "start from the weights of this run (--from RUN), with this recipe's optimizer and schedule",
         group="Model",
     )
+    from_sha256: str | None = _field(
+        None, "written by headstart: SHA-256 of the weights that from_run had; others are refused", group="Model"
+    )
     head: Literal["linear", "coordinates", "simcc", "integral"] = _field(
         "linear", "what turns features into answers; the last three give keypoints", group="Model"
     )
@@ -223,6 +227,10 @@ class Recipe(BaseModel):
         60, "epochs of the head on cached features, before the rest; 0: none", group="Training"
     )
     epochs: Annotated[int, Field(ge=0)] = _field(8, "epochs of fine-tuning after the probe", group="Training")
+    epochs_before: tuple[Annotated[int, Field(ge=0)], ...] = _field(
+        (), "written by headstart: epochs that a run was first trained for, before --resume extended it",
+        group="Training",
+    )  # fmt: skip
     batch_size: Annotated[int, Field(ge=1)] = _field(32, "samples a step", group="Training")
     drop_last: bool = _field(False, "leave out a last batch that is not full", group="Training")
     accumulate: Annotated[int, Field(ge=1)] = _field(
@@ -342,9 +350,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _settings_fit_the_task(self) -> Self:
-        problems = [*_task_problems(self), *_training_problems(self)]
+        problems = [*_task_problems(self), *_training_problems(self), *_other_problems(self)]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     @field_validator("unfreeze")
@@ -377,20 +385,6 @@ class Recipe(BaseModel):
         if pattern is not None and not _compiled(pattern).groups:
             raise ValueError("a regular expression with a capture in parentheses, e.g. '(person\\d+)_'")
         return pattern
-
-    @model_validator(mode="after")
-    def _batch_divides_among_devices(self) -> Self:
-        if self.batch_size % self.num_devices:
-            raise ValueError(
-                f"batch_size must be a multiple of num_devices; got {self.batch_size} and {self.num_devices}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _split_leaves_training(self) -> Self:
-        if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must be below 1, or nothing is left to train on")
-        return self
 
     def trains_at(self, epoch: int) -> str:
         """Give what is fine-tuned in an epoch, counted from 0: ``unfreeze``, or what ``unfreeze_later`` says.
@@ -469,23 +463,30 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _task_problems(recipe: Recipe) -> Iterator[str]:
     """Name settings that say something about the other task: nothing of them would be heeded."""
     is_keypoints = recipe.task == "keypoints"
-    of_keypoints = {
-        "head": recipe.head != "linear",
-        "loss": recipe.loss not in CLASSIFICATION_LOSSES,
-        "monitor": recipe.monitor == "nme",
-    }
-    for name, is_theirs in of_keypoints.items():
-        if is_theirs != is_keypoints:
-            yield f"{name} must be one for {recipe.task}; got {getattr(recipe, name)!r}"
+    for name in ("head", "loss", "monitor"):
+        if _is_of_keypoints(name, getattr(recipe, name)) != is_keypoints:
+            yield f"{name} must be {_choices(name, recipe)} for {recipe.task}; got {getattr(recipe, name)!r}"
     if is_keypoints:
         yield from _keypoint_problems(recipe)
         return
     if recipe.cutmix + recipe.mixup > 1:
         yield f"cutmix + mixup must be at most 1; got {recipe.cutmix + recipe.mixup:g}"
     only = ("annotations", "points_key", "name_pattern", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
-    for name in only:
-        if getattr(recipe, name) not in (None, ()):
+    for name in (*only, "nme_by", "max_lost_points", "targets"):
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
             yield f"{name} must be left out for classification; got {getattr(recipe, name)!r}"
+
+
+def _is_of_keypoints(name: str, value: str) -> bool:
+    return value == "nme" if name == "monitor" else value not in ("linear", *CLASSIFICATION_LOSSES)
+
+
+def _choices(name: str, recipe: Recipe) -> str:
+    """Word the values of a setting that serve the recipe's task (and, of losses, its head)."""
+    is_keypoints, every = recipe.task == "keypoints", get_args(Recipe.model_fields[name].annotation)
+    values = [value for value in every if _is_of_keypoints(name, value) == is_keypoints]
+    values = [value for value in values if (name, value) != ("loss", "simcc") or recipe.head == "simcc"]
+    return f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
 
 
 def _training_problems(recipe: Recipe) -> Iterator[str]:
@@ -512,15 +513,38 @@ def _keypoint_problems(recipe: Recipe) -> Iterator[str]:
         if getattr(recipe, name):
             yield f"{name} must be left out for keypoints; got {getattr(recipe, name)!r}"
     if recipe.loss == "simcc" and recipe.head != "simcc":
-        yield f"loss must be one for the head {recipe.head!r}; got 'simcc'"
-    if recipe.crop_to_box is not None and recipe.crop_to_points is not None:
-        yield f"crop_to_points must be left out beside crop_to_box; got {recipe.crop_to_points!r}"
+        yield f"loss must be {_choices('loss', recipe)} for the head {recipe.head!r}; got 'simcc'"
     if recipe.targets == "pixels" and recipe.head != "coordinates":
         yield f"targets must be 'normalised' for the head {recipe.head!r}; got 'pixels'"
     if recipe.head in MAP_HEADS and recipe.epochs == 0:
         yield f"epochs must be at least 1 for the head {recipe.head!r}, which is not probed; got 0"
+    yield from _measuring_problems(recipe)
+
+
+def _measuring_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings of what is looked at and how points are measured that contradict each other, or are not heeded."""
+    if recipe.crop_to_box is not None and recipe.crop_to_points is not None:
+        yield f"crop_to_points must be left out beside crop_to_box; got {recipe.crop_to_points!r}"
     if recipe.nme_by == "points" and not recipe.nme_points:
-        yield "nme_points must be given where nme_by is 'points'; got none"
+        yield "nme_points must be given where nme_by is 'points', e.g. 36,45; got none"
+    if recipe.nme_points and recipe.nme_by != "points":
+        yield f"nme_by must be 'points' beside nme_points; got {recipe.nme_by!r}. Leave one of the two out"
+    if recipe.label_smoothing:
+        yield f"label_smoothing must be 0 for keypoints: only classes are smoothed; got {recipe.label_smoothing:g}"
+
+
+def _other_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings of any task that do not go together."""
+    if recipe.batch_size % recipe.num_devices:
+        yield f"batch_size must be a multiple of num_devices; got {recipe.batch_size} and {recipe.num_devices}"
+    if recipe.validation_fraction + recipe.test_fraction >= 1:
+        shares = f"{recipe.validation_fraction:g} and {recipe.test_fraction:g}"
+        yield f"validation_fraction must be below 1 with test_fraction, or nothing is left to train on; got {shares}"
+    if any(later <= earlier for earlier, later in pairwise([*recipe.epochs_before, recipe.epochs])):
+        before = ", ".join(map(str, recipe.epochs_before))
+        yield f"epochs_before must be rising numbers below epochs, {recipe.epochs}; got {before}"
+    if recipe.from_sha256 is not None and recipe.from_run is None:
+        yield f"from_sha256 must be left out without from_run; got {recipe.from_sha256!r}"
 
 
 def make_recipe(
@@ -547,7 +571,8 @@ def make_recipe(
     try:
         recipe = Recipe(**settings)
     except ValidationError as error:
-        raise RecipeError(all_at_once([*problems, *_word_problems(error, place, flags)])) from None
+        misfits = _misfits(settings, error)
+        raise RecipeError(all_at_once([*problems, *_word_problems(error, misfits, place, flags)])) from None
     if problems:
         raise RecipeError(all_at_once(problems))
     return recipe
@@ -577,19 +602,42 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise RecipeError(must_be("--recipe", "a TOML file", str(path), f"{error}.")) from None
 
 
-def _word_problems(error: ValidationError, place: str, flags: Collection[str]) -> list[str]:
+def _word_problems(error: ValidationError, misfits: Sequence[str], place: str, flags: Collection[str]) -> list[str]:
+    """Word what is wrong: each setting by itself, then those that do not go together; named as they were given."""
+
+    def where(name: str) -> str:
+        return flag_name(name) if name in flags else f"{place}.{name}"
+
     messages: dict[str, str] = {}
     for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        where = flag_name(name) if name in flags else f"{place}.{name}"
+        if not problem["loc"]:
+            continue
+        name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            message = must_be(where, "a known setting", problem["input"], _near_setting(name))
-        elif name == "settings":
-            message = problem["msg"].removeprefix("Value error, ") + "."
+            message = must_be(where(name), "a known setting", problem["input"], _near_setting(name))
         else:
-            message = must_be(where, _expected(problem), problem["input"], _near_choice(problem))
-        messages.setdefault(f"{name}{problem['type'] if name == 'settings' else ''}", message)
+            message = must_be(where(name), _expected(problem), problem["input"], _near_choice(problem))
+        messages.setdefault(name, message)
+    for misfit in misfits:
+        name, _, rest = misfit.partition(" ")
+        messages[misfit] = f"{where(name) if name in Recipe.model_fields else name} {rest}."
     return list(messages.values())
+
+
+def _misfits(settings: Mapping[str, Any], error: ValidationError) -> list[str]:
+    """Give what does not go together, a line each that begins with a setting's name; also beside what is wrong alone.
+
+    Of settings that are wrong by themselves nothing more is said.
+    """
+    wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+    if wrong:
+        try:
+            Recipe(**{name: value for name, value in settings.items() if name not in wrong})
+        except ValidationError as rest:
+            error = rest
+    texts = [problem["msg"].removeprefix("Value error, ") for problem in error.errors() if not problem["loc"]]
+    lines = [line for text in texts for line in text.splitlines() if "task" not in wrong]
+    return [line for line in lines if not wrong & set(re.findall(r"\w+", line))]
 
 
 def _near_setting(name: str) -> str:

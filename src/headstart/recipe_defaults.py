@@ -26,6 +26,7 @@ KEYPOINT_DEFAULTS: Final[dict[str, Any]] = {
     "loss": DEFAULT_LOSSES["integral"],
     "monitor": "nme",
     "lr": 1e-3,
+    "label_smoothing": 0.0,
 }
 """What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
 
@@ -146,7 +147,9 @@ def unheeded(settings: Mapping[str, Any]) -> dict[str, str]:
         chosen["loss"] = LOSS_SETTINGS
     found: dict[str, str] = {}
     for what, table in chosen.items():
-        heeded = table.get(str(settings.get(what)), {})
+        heeded = table.get(str(settings.get(what)))
+        if heeded is None:  # a loss of points, say: that is refused by itself
+            continue
         for name in {name for theirs in table.values() for name in theirs} - heeded.keys():
             if settings.get(name) not in (None, (), 0.0):
                 users = " or ".join(user for user, theirs in table.items() if name in theirs)

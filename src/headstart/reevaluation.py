@@ -10,11 +10,11 @@ from typing import Final
 import polars as pl
 
 from headstart.ancestry import ancestors_of, learned_by
-from headstart.data.sources import read_source
+from headstart.data.sources import check_nme_points, read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, SourceError, must_be
-from headstart.keypoint_scoring import KeypointScoring, save_keypoint_predictions, score_keypoints
+from headstart.keypoint_scoring import KeypointScoring, score_keypoints
 from headstart.models.bundle import Bundle, load_bundle
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
@@ -22,8 +22,10 @@ from headstart.recipe import Recipe
 from headstart.runs import RunFolder
 from headstart.scoring import Scoring, save_metrics, save_predictions, score
 from headstart.training.fit import choose_device
+from headstart.wording import counted
 
 _CROPS: Final = ("crop_to_box", "crop_to_points")
+_NORMALISERS: Final = ("nme_by", "nme_points")
 
 
 def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring | KeypointScoring:
@@ -54,7 +56,9 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
     for line in scoring.describe():
         say(line)
     if out:
-        _save(scoring, found.table, bundle, out)
+        save_predictions(scoring, out / "predictions.parquet")
+        seconds = {"scoring": scoring.log.seconds["total"]}
+        save_metrics(scoring, found.table, out / "metrics.json", seconds=seconds)
         say(f"saved: {out / 'metrics.json'}, {out / 'predictions.parquet'}")
     return scoring
 
@@ -62,22 +66,15 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
 def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> Scoring | KeypointScoring:
     threads = recipe.num_threads
     if bundle.keypoints is not None:
-        asked = {name: getattr(recipe, name) for name in ("nme_by", "nme_points") if name in recipe.model_fields_set}
+        asked = {name: getattr(recipe, name) for name in _NORMALISERS} if _names_normaliser(recipe) else {}
         asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
         how = run.recipe.model_copy(update={"num_threads": threads, **asked})
+        check_nme_points(how, bundle.keypoints.num_keypoints)
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
     return score(
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
         seed=run.recipe.seed, num_threads=threads,
     )  # fmt: skip
-
-
-def _save(scoring: Scoring | KeypointScoring, table: SampleTable, bundle: Bundle, out: Path) -> None:
-    if isinstance(scoring, KeypointScoring):
-        save_keypoint_predictions(scoring, out / "predictions.parquet")
-    else:
-        save_predictions(scoring, bundle.class_names, out / "predictions.parquet")
-    save_metrics(scoring, table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]})
 
 
 def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Path) -> PreparedData:
@@ -126,6 +123,11 @@ def _names_crop(recipe: Recipe) -> bool:
     return any(getattr(recipe, name) is not None for name in _CROPS)
 
 
+def _names_normaliser(recipe: Recipe) -> bool:
+    """Say whether the user named what errors shall be divided by; else the run's own length holds."""
+    return any(name in recipe.model_fields_set for name in _NORMALISERS)
+
+
 def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
     """Refuse photos with other points than the model's; points are matched by their order."""
     ours = table.keypoints.num_keypoints if table.keypoints else 0
@@ -136,10 +138,10 @@ def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
 
 
 def _say_overlap(run: RunFolder, frame: pl.DataFrame) -> None:
-    """Say how many of the photos the run has learned from: they flatter the score."""
-    seen = learned_by(ancestors_of(run.path)).hashes
-    count = frame.filter(pl.col("content_hash").is_in(list(seen))).height
-    if count:
-        say(
-            f"Careful: {count:,} of {frame.height:,} photos were trained on or validated with; they flatter this score."
-        )
+    """Say how many of the photos scored the run has learned from: they flatter the score."""
+    seen, scored = learned_by(ancestors_of(run.path)).hashes, frame.filter(pl.col("excluded").is_null())
+    num_known = scored.filter(pl.col("content_hash").is_in(list(seen)))["path"].n_unique()
+    if num_known:
+        known = counted(num_known, "photo was", "photos were")
+        of = f"of the {scored['path'].n_unique():,} that are scored"
+        say(f"Careful: {known} trained on or validated with, {of}: that flatters the score.")

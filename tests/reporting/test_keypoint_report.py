@@ -83,6 +83,7 @@ def made_up_results(names: tuple[str, ...] = NAMES, *, num_persons: int = 40) ->
         account=["245 images."], split=["Split by person."], worries=[Concern("Leak", "3 copies in train and test.")],
         seconds={"reading photos": {"total": 12.0}, "fine-tune": parts}, recipe={"head": "simcc"},
         versions={"torch": "2.8.0"}, hashes={"weights": "9f" * 32},
+        repetition=["headstart train --recipe r.toml --out NEW"],
     )  # fmt: skip
     return KeypointResults(
         run=run, layout=KeypointLayout(names, PAIRS, "Inferred from the mean shape."), test=test,
@@ -90,7 +91,7 @@ def made_up_results(names: tuple[str, ...] = NAMES, *, num_persons: int = 40) ->
         seen_unseen=seen_against_unseen(test.sample_errors, groups, set(groups[:20]), num_resamples=100),
         faces=example_faces(test, groups), paths=[f"test/{number}.jpg" for number in range(NUM_SAMPLES)],
         ancestry=["Continued from run 얼굴-1 (Adam 1e-3, 20 epochs)."],
-        split_counts=pl.DataFrame({"split": ["train", "validation", "test"], "images": [200, 20, 20]}),
+        split_counts=pl.DataFrame({"split": ["train", "validation", "test"], "samples": [200, 20, 20]}),
         contact_sheet=[SheetImage(IMAGE, FACE, np.arange(5) < 4)] * 12,
     )  # fmt: skip
 
@@ -133,7 +134,9 @@ def test_the_page_gives_the_answer_first(tmp_path):
     "words",
     [
         "3 copies in train and test.", "no annotation (5)", "resampled over 40 independent groups",
-        "Groups seen in training", "60 images of 20 groups", "points of NME", "true point",
+        "Groups seen in training", "60 samples of 20 groups", "points of NME", "true point",
+        "of the distance between the points", "120 test samples that took part in no choice", "samples found",
+        "Repeat this run", "headstart train --recipe r.toml --out NEW",
         "predicted point", "Worst", "In the middle", "Best", "test/",
         "Error of each point on the mean face: largest at", "Cumulative error curve. validation: ",
         "AUC up to 8", "Faces above 8", "Error in pixels", "5 points</small>", "2 pairs change places",
@@ -183,13 +186,42 @@ def test_any_history_makes_a_page(history, tmp_path):
 
 def test_one_person_is_warned_of(tmp_path):
     page = written(replace(made_up_results(num_persons=1), seen_unseen=None), tmp_path)
-    assert "All samples belong to one group" in page
-    assert "come from 1 independent group only" in page
+    assert "All samples scored belong to one group" in page
+    assert "no interval: one group alone" in page
+    assert "Intervals are" not in page
+    assert "95\xa0% interval <b>" not in page
+    assert "nan" not in plain(page)
+
+
+def test_one_person_on_a_side_is_said_instead_of_an_interval(tmp_path):
+    results, groups = made_up_results(), persons(40)
+    found = seen_against_unseen(results.test.sample_errors, groups, {groups[0]}, num_resamples=50)  # type: ignore[union-attr]
+    page = written(replace(results, seen_unseen=found), tmp_path)
+    assert "3 samples of 1 group<" in page
+    assert "no interval: one group alone" in page
+    assert "points of NME may be chance: one side is one group alone." in page
+
+
+def test_faces_of_one_person_stand_in_one_row(tmp_path):
+    results = made_up_results(num_persons=1)
+    page = written(results, tmp_path)
+    assert page.count('<ul class="thumbs faces">') == 1
+    assert all(f"{kind} <b>" in page for kind in ("Worst", "In the middle", "Best"))
+    assert written(made_up_results(), tmp_path).count('<ul class="thumbs faces">') == 3
+
+
+def test_one_side_alone_has_its_interval_in_the_headline_only(tmp_path):
+    results = made_up_results()
+    found = seen_against_unseen(results.test.sample_errors, persons(40), set(), num_resamples=50)  # type: ignore[union-attr]
+    page = written(replace(results, seen_unseen=found), tmp_path)
+    assert "the score above is that of new groups, as in use" in page
+    assert "New groups</dt>" not in page
+    assert page.count("95\xa0% interval <b>") == 1
 
 
 def test_without_a_test_split_the_score_is_called_optimistic(tmp_path):
     page = written(replace(made_up_results(), test=None), tmp_path)
-    assert "120 validation images" in page
+    assert "120 validation samples" in page
     assert "optimistic" in page
 
 
@@ -212,8 +244,8 @@ def test_only_known_persons_are_warned_of(tmp_path):
     groups = persons(40)
     found = seen_against_unseen(results.test.sample_errors, groups, set(groups), num_resamples=50)  # type: ignore[union-attr]
     page = written(replace(results, seen_unseen=found), tmp_path)
-    assert "All 120 images scored are of groups that are in training too" in page
-    assert "none in this split" in page
+    assert "Every sample scored (120) is of a group that is in training too" in page
+    assert "nothing says what new groups will cost" in page
 
 
 def test_new_persons_that_score_worse_are_warned_of(tmp_path):

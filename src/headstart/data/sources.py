@@ -67,12 +67,21 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
 def _with_known_points(table: SampleTable, recipe: Recipe) -> SampleTable:
     """Refuse points that the data does not have, and pairs and flips that its shapes contradict, before the pass."""
     num_keypoints = table.keypoints.num_keypoints if table.keypoints else 0
-    if recipe.nme_points and max(recipe.nme_points) >= num_keypoints:
-        expected = f"two point numbers from 0 to {num_keypoints - 1}"
-        raise SourceError(must_be("--nme-points", expected, list(recipe.nme_points), "Points are counted from 0."))
+    check_nme_points(recipe, num_keypoints)
     given = read_flip_pairs(Path(recipe.flip_pairs), num_keypoints) if recipe.flip_pairs is not None else None
     check_sides(points_of(table.kept), visible_of(table.kept), recipe, given)
     return table
+
+
+def check_nme_points(recipe: Recipe, num_keypoints: int) -> None:
+    """Refuse points that the data does not have as those whose distance errors are divided by.
+
+    Raises:
+        SourceError: There are fewer points.
+    """
+    if recipe.nme_points and max(recipe.nme_points) >= num_keypoints:
+        expected = f"two point numbers from 0 to {num_keypoints - 1}"
+        raise SourceError(must_be("--nme-points", expected, list(recipe.nme_points), "Points are counted from 0."))
 
 
 def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:

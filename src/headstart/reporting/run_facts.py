@@ -12,6 +12,7 @@ from markupsafe import Markup
 from headstart.reporting.concerns import Concern, is_low_better
 from headstart.reporting.pages import is_share, score_name
 from headstart.reporting.plots import Series, line_chart
+from headstart.wording import counted
 
 STAGE_NAMES: Final = {"probe": "Linear probe", "fine-tune": "Fine-tuning", "finetune": "Fine-tuning"}
 """How stages of the history are called on the page; others keep their own name."""
@@ -34,8 +35,10 @@ class RunFacts:
         split: Sentences on how it was split, and why.
         training: What of the network was trained, a line each.
         worries: Leaks, conflicting labels and the like, from the stages that saw them.
+        was_tested: Whether the test had been scored before: the run was extended after its end.
         seconds: Stage → ``total`` and, where known, ``num_images, decode, augment, step, wait``.
         recipe: Every setting.
+        repetition: Sentences on how to repeat it, and what is not repeated.
         versions: Library → version.
         hashes: What → hash: data, split, weights, bundle.
     """
@@ -51,8 +54,10 @@ class RunFacts:
     split: Sequence[str] = ()
     training: Sequence[str] = ()
     worries: Sequence[Concern] = ()
+    was_tested: bool = False
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    repetition: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,7 +81,7 @@ def stage_charts(history: pl.DataFrame, monitor: str, *, also: Sequence[str] = (
     charts: list[tuple[str, list[Markup]]] = []
     for stage in history["stage"].unique(maintain_order=True) if history.height else ():
         rows = history.filter(pl.col("stage") == stage)
-        epochs = f"{rows.height} epoch{'s' if rows.height > 1 else ''}"
+        epochs = counted(rows.height, "epoch")
         charts.append((f"{stage_name(stage)}, {epochs}", _charts_of_stage(rows, monitor, also)))
     return charts
 

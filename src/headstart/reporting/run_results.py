@@ -96,7 +96,8 @@ def gather_facts(
     """Put together what the report tells of a run of any task."""
     facts = run.facts
     worries = [*worries, *(Concern("The given split leaks", line) for line in facts["leaks"])]
-    worries += [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
+    extensions = [one for one in facts.get("extensions", []) if one.get("test")]
+    worries += [Concern("Continued after its test", word_extension(one)) for one in extensions]
     worries += [Concern("Of the training", note) for note in (*fitted.notes, *scoring.notes)]
     return RunFacts(
         title=run.path.resolve().name,
@@ -110,8 +111,10 @@ def gather_facts(
         split=facts["split"],
         training=facts.get("training", []),
         worries=worries,
+        was_tested=bool(extensions),
         seconds=stage_seconds(facts["seconds"], fitted, scoring, num_files=table.frame.height),
         recipe=run.recipe.model_dump(mode="json"),
+        repetition=run.describe_repetition(),
         versions=facts["versions"],
         hashes=hash_files(run.path, ("table.parquet", "split.parquet", "bundle/weights.safetensors")),
     )
