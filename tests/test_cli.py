@@ -12,6 +12,8 @@ import pytest
 
 from headstart.cli import COMMANDS, main
 from headstart.progress import console
+from headstart.recipe import Recipe
+from headstart.runs import RunFolder
 from small_run import SMALL_RUN
 
 FLAGS = [
@@ -266,6 +268,20 @@ def test_resuming_needs_a_run_and_takes_nothing_else(refused, headstart, finishe
     assert (code, text) == (0, f"This run is finished: {finished_run.path / 'report.html'}\n")
 
 
+def test_a_run_that_its_recipe_does_not_repeat_is_said(headstart, digits, tmp_path):
+    run = RunFolder.create(tmp_path / "run", Recipe(data=str(digits), epochs=3))
+    (run.path / "checkpoints").mkdir()
+    run.extended(5)
+    code, text = headstart("train", "--recipe", run.path / "recipe.toml", "--out", run.path)
+    assert code == 2  # not a new folder: nothing is trained here
+    assert f"Careful: The recipe does not repeat {run.path}" in text
+
+
+def test_what_a_run_writes_into_its_recipe_is_no_flag(refused, digits, tmp_path):
+    text = refused("train", digits, "--out", tmp_path / "run", "--epochs-before", "3")
+    assert "--epochs-before must be a flag of " in text
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -370,7 +386,7 @@ def test_photos_of_other_classes_are_not_scored(refused, finished_run, photos):
 def test_photos_that_were_trained_on_are_said(headstart, finished_run, digits):
     code, text = headstart("evaluate", finished_run.path, digits)
     assert code == 0
-    assert re.search(r"Careful: \d+ of 300 photos were trained on", text)
+    assert re.search(r"Careful: \d+ photos were trained on or validated with, of the 300 that are scored", text)
 
 
 # --- the README

@@ -1,6 +1,7 @@
 """Keypoints from annotation JSON to a bundle: drawn faces of many persons, three of them with broken labels."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,13 @@ import torch
 import headstart
 from headstart.cli import main
 from headstart.data.table import SampleTable
-from headstart.deploy.point_file import drawn_names, read_boxes
 from headstart.drawing.faces import FLIP_PAIRS
 from headstart.errors import RecipeError, RunError
 from headstart.models.bundle import load_bundle
 from headstart.preparation import reopen
 from headstart.recipe import make_recipe, read_recipe
 from headstart.resolution import completed
+from headstart.runs import weights_hash
 from headstart.samples import write_faces
 from headstart.training.fit import make_fabric, samples_of
 from headstart.training.history import read_history
@@ -150,6 +151,46 @@ def test_predict_writes_points_and_draws_them(run, faces, tmp_path, capsys):
     assert [picture.shape for picture in pictures] == [(720, 1280, 3)] * 3
 
 
+def test_a_photo_without_a_usable_box_is_a_row_with_the_error_and_the_rest_is_predicted(run, faces, tmp_path, capsys):
+    photos = sorted(str(path) for path in (faces / "images").rglob("*.jpg"))[:4]
+    sides = ("400,100,900,650", "2400,100,2900,650", "0.3,0.1,0.7,0.9")
+    rows = [f"{photo},{four}" for photo, four in zip(photos, sides, strict=False)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,left,top,right,bottom", *rows]), encoding="utf-8")
+    out = tmp_path / "points.csv"
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(run.path), *photos, "--out", str(out), "--boxes", str(tmp_path / "boxes.csv")])
+    assert stop.value.code == 1
+    found = pl.read_csv(out)
+    assert found["x1"].is_null().to_list() == [False, True, True, True]
+    reasons = ["box outside the photo: its middle is at x 2650, y 375 in a photo of 720", "bad box: ", "no box: "]
+    assert all(row.startswith(words) for row, words in zip(found["error"][1:], reasons, strict=True))
+    printed = capsys.readouterr().out
+    assert "2 of them have no box that can be used" in printed
+    assert "1 photos done, 3 could not be read or had no usable box" in printed
+
+
+def test_points_in_a_photo_do_not_depend_on_the_boxes_of_others(run, faces):
+    photos = sorted((faces / "images").rglob("*.jpg"))[:3]
+    boxes = np.array([[400.0, 100.0, 900.0, 650.0], [9000.0, 100.0, 9900.0, 650.0], [380.0, 120.0, 880.0, 640.0]])
+    model = headstart.load(run.path, device="cpu")
+    first, outside, last = model.predict(photos, boxes=boxes)
+    assert (outside.points, outside.size) == (None, None)
+    alone = model.predict([photos[0], photos[2]], boxes=boxes[[0, 2]])
+    for one, other in zip((first, last), alone, strict=True):
+        assert np.abs(one.points - other.points).max() < 0.01
+
+
+def test_a_prediction_that_broke_off_draws_again_into_its_folder(run, faces, tmp_path):
+    photos = sorted(str(path) for path in (faces / "images").rglob("*.jpg"))[:2]
+    command = ["predict", str(run.path), *photos, "--out", str(tmp_path / "a.csv"), "--draw", str(tmp_path / "drawn")]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 0
+        assert len(list((tmp_path / "drawn").iterdir())) == 2
+        next((tmp_path / "drawn").iterdir()).write_bytes(b"")  # where it broke off
+
+
 def test_flags_of_a_classifier_are_refused_for_points(run, faces, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["predict", str(run.path), str(faces / "images"), "--out", str(tmp_path / "a.csv"), "--top-k", "3"])
@@ -184,6 +225,9 @@ def test_a_run_goes_on_from_another_with_its_own_settings(run, faces, tmp_path):
     assert str(run.path) in (further.path / "report.html").read_text(encoding="utf-8")
     third = train(faces, tmp_path / "third", from_run=str(further.path), epochs=1)
     assert len(third.facts["ancestry"]) == 2
+    weights = [weights_hash(one.path) for one in (run, further)]
+    assert [one.recipe.from_sha256 for one in (further, third)] == weights
+    assert all(known[:12] in line for known, line in zip(weights, third.facts["ancestry"], strict=True))
 
 
 def test_images_that_an_ancestor_was_trained_on_are_said(run, faces, tmp_path):
@@ -205,7 +249,9 @@ def test_a_finished_run_is_extended_and_says_that_its_test_was_seen(faces, tmp_p
     headstart.pipeline.resume(first.path, epochs=2)
     history = read_history(first.path)
     assert history["epoch"].to_list() == [1, 2]
-    assert f"NME {before:.2f} %" in (first.path / "report.html").read_text(encoding="utf-8")
+    page = (first.path / "report.html").read_text(encoding="utf-8")
+    assert f"NME {before:.2f} %" in page
+    assert "not for the first time: the run went on after its test" in page
     with pytest.raises(RunError, match="--epochs must be more than the run's 2; got 2"):
         headstart.pipeline.resume(first.path, epochs=2)
 
@@ -260,21 +306,54 @@ def test_pixel_targets_are_learned_in_pixels_and_answered_in_shares(faces, tmp_p
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head": "linear"}, "head must be one for keypoints; got 'linear'"),
-        ({"loss": "cross_entropy"}, "loss must be one for keypoints; got 'cross_entropy'"),
-        ({"loss": "simcc"}, "loss must be one for the head 'integral'; got 'simcc'"),
+        ({"head": "linear"}, "recipe.head must be one of coordinates, simcc, integral for keypoints; got 'linear'"),
+        ({"loss": "cross_entropy"}, "loss must be one of mse, l1, .*, soft_wing for keypoints; got 'cross_entropy'"),
+        ({"loss": "simcc"}, "loss must be one of mse, l1, .*, soft_wing for the head 'integral'; got 'simcc'"),
+        ({"head": "simcc", "loss": "cross_entropy"}, "loss must be one of .*, soft_wing, simcc for keypoints"),
         ({"targets": "pixels"}, "targets must be 'normalised' for the head 'integral'; got 'pixels'"),
-        ({"nme_by": "points"}, "nme_points must be given where nme_by is 'points'; got none"),
+        ({"nme_by": "points"}, "nme_points must be given where nme_by is 'points', e.g. 36,45; got none"),
+        ({"nme_by": "image", "nme_points": "3,4"}, "nme_by must be 'points' beside nme_points; got 'image'. Leave one"),
+        ({"label_smoothing": 0.1}, "label_smoothing must be 0 for keypoints: only classes are smoothed; got 0.1"),
+        ({"crop_to_box": "Face", "crop_to_points": 0.1}, "crop_to_points must be left out beside crop_to_box"),
         ({"nme_points": "3,3"}, "recipe.nme_points must be two different point numbers from 0"),
         ({"epochs": 0}, "epochs must be at least 1 for the head 'integral'"),
         ({"name_pattern": "(x"}, "recipe.name_pattern must be a regular expression"),
         ({"name_pattern": "(x)"}, "recipe.name_pattern must be a regular expression with named groups"),
-        ({"monitor": "accuracy"}, "monitor must be one for keypoints; got 'accuracy'"),
+        ({"monitor": "accuracy"}, "monitor must be 'nme' for keypoints; got 'accuracy'"),
     ],
 )
 def test_settings_that_do_not_fit_keypoints_are_refused(settings, message):
     with pytest.raises(RecipeError, match=message):
         make_recipe({"task": "keypoints"} | settings)
+
+
+def test_several_faces_in_a_photo_are_a_concern_of_the_report_that_names_their_box(faces, tmp_path, capsys):
+    photos = sorted((faces / "images").rglob("*.jpg"))[:24]
+    images = [{"id": number, "file_name": photo.name} for number, photo in enumerate(photos)]
+    spots = np.array([[500.0, 200, 2], [800, 200, 2], [650, 350, 2], [560, 480, 2], [740, 480, 2]])
+    annotations = [
+        {
+            "image_id": number,
+            "keypoints": (spots + np.array([shift, 0, 0])).ravel().tolist(),
+            "bbox": [400, 100, 500, 500],
+        }
+        for number in range(len(photos))
+        for shift in (0, 60)
+    ]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}), encoding="utf-8")
+    small = {name: value for name, value in SMALL.items() if name != "crop_to_box"} | {"epochs": 1}
+    run = headstart.train(faces / "images", out=tmp_path / "run", annotations=tmp_path / "coco.json", **small)
+    words = "24 photos hold several faces (48 samples), and the network sees each photo whole"
+    assert f"Careful: {words}" in capsys.readouterr().out
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"Several faces in a photo</b><span>{words}: it cannot know which face is meant. --crop-to-box bbox" in page
+
+
+def test_a_flip_that_cannot_be_done_right_is_refused_before_the_pass(faces, tmp_path):
+    (tmp_path / "pairs.csv").write_text("36,39\n42,45\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"--flip-pairs must be points that are .* got the pair 36, 39"):
+        train(faces, tmp_path / "run", flip_pairs=str(tmp_path / "pairs.csv"))
+    assert not (tmp_path / "run" / "table.parquet").exists()
 
 
 def test_points_that_the_data_does_not_have_are_refused_before_the_pass(faces, tmp_path):
@@ -308,17 +387,6 @@ def test_results_are_not_written_over_photos_or_runs(run, faces, tmp_path, capsy
         headstart.evaluate(run.path, out=run.path)
 
 
-def test_a_box_goes_to_its_own_photo_only(tmp_path):
-    (tmp_path / "boxes.csv").write_text("path,left,top,right,bottom\na/x.jpg,1,2,30,40\n")
-    with pytest.raises(ValueError, match=r"a table with a box for each photo; got .b/x\.jpg."):
-        read_boxes(tmp_path / "boxes.csv", ["a/x.jpg", "b/x.jpg"])
-    assert read_boxes(tmp_path / "boxes.csv", [str(tmp_path / "a/x.jpg")]).tolist() == [[1, 2, 30, 40]]
-
-
-def test_photos_of_one_name_get_drawings_of_their_own():
-    assert list(drawn_names(["a/1.jpg", "b/1.png", "c/1-2.jpg"])) == ["1.jpg", "1-2.jpg", "1-2-2.jpg"]
-
-
 def test_a_run_that_another_process_holds_is_not_changed_by_an_extension(run):
     recipe, report = (run.path / "recipe.toml").read_bytes(), (run.path / "report.html").read_bytes()
     with run.held(), pytest.raises(RunError, match="must be free"):
@@ -339,6 +407,20 @@ def test_scores_are_divided_by_what_evaluate_is_told(run):
     by_image = headstart.evaluate(run.path, nme_by="image").evaluations["test"].scores["nme"].value
     by_points = headstart.evaluate(run.path, nme_points="36,45").evaluations["test"].scores["nme"].value
     assert by_image < metrics_of(run)["test"]["nme"]["value"] < by_points
+
+
+def test_a_score_says_what_it_is_divided_by_and_what_its_interval_is_over(run):
+    (line,) = headstart.evaluate(run.path, nme_points="36,45").describe()
+    assert re.fullmatch(
+        r"test: NME [\d.]+ %( \([\d.]+ to [\d.]+\))? of the distance between the points 36 and 45; [\d.]+ % of the "
+        r"samples above 8 %, error [\d.]+ pixels; (95 % intervals over|no interval: only) \d+ samples in \d+ groups?",
+        line,
+    )
+
+
+def test_points_that_the_model_does_not_have_are_refused_by_flag_when_it_is_evaluated(run):
+    with pytest.raises(ValueError, match=r"--nme-points must be two point numbers from 0 to 69; got \[70, 1\]"):
+        headstart.evaluate(run.path, nme_points="70,1")
 
 
 def test_a_split_that_cannot_be_scored_is_refused_before_training(faces, tmp_path):

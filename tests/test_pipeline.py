@@ -1,16 +1,21 @@
 """The main path, from a folder of pictures to a report and a bundle."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import headstart
 from headstart import pipeline
 from headstart.errors import HeadstartError, RunError
+from headstart.models.bundle import load_bundle, save_bundle
 from headstart.recipe import make_recipe, read_recipe
+from headstart.resolution import completed
+from headstart.runs import RunFolder
 from small_run import SMALL_RUN
 
 
@@ -92,9 +97,40 @@ def test_evaluating_again_gives_the_scores_of_the_run(finished_run):
     assert again.evaluations["test"].scores["accuracy"].value == pytest.approx(stated["value"])
 
 
-def test_evaluating_on_training_photos_says_so(finished_run, digits, capsys):
-    headstart.evaluate(finished_run.path, digits)
-    assert "were trained on" in capsys.readouterr().out
+def test_evaluating_on_training_photos_says_so_and_counts_those_that_are_scored(finished_run, digits, tmp_path, capsys):
+    shutil.copytree(digits, tmp_path / "photos")
+    (tmp_path / "photos" / "3" / "broken.png").write_bytes(b"no photo")
+    headstart.evaluate(finished_run.path, tmp_path / "photos")
+    known = pl.read_parquet(finished_run.path / "table.parquet").filter(pl.col("split") != "test").height
+    said = capsys.readouterr().out
+    assert f"Careful: {known} photos were trained on or validated with, of the 300 that are scored" in said
+
+
+def test_the_recipe_of_an_extended_run_repeats_it_to_the_bit(digits, tmp_path):
+    first = headstart.train(digits, out=tmp_path / "first", **SMALL_RUN | {"epochs": 1})
+    first = pipeline.resume(first.path, epochs=2)
+    assert (first.recipe.epochs_before, first.recipe.epochs) == ((1,), 2)
+    assert "It trains 1, then on to 2 epochs" in (first.path / "report.html").read_text(encoding="utf-8")
+    begun = RunFolder.create(tmp_path / "again", make_recipe(read_recipe(first.path / "recipe.toml")))
+    again = pipeline.resume(begun.path)  # as after a kill in its first part
+    assert again.recipe == first.recipe
+    both = [load_file(run.path / "bundle" / "weights.safetensors") for run in (first, again)]
+    assert all((both[0][name] == both[1][name]).all() for name in both[0])
+
+
+def test_a_recipe_is_refused_once_its_parent_was_trained_on(finished_run, digits, tmp_path):
+    shutil.copytree(finished_run.path, tmp_path / "parent")
+    given = {"from_run": str(tmp_path / "parent"), "data": str(digits), "epochs": 1, "device": "cpu"}
+    recipe = make_recipe(completed(given))
+    bundle = load_bundle(tmp_path / "parent")
+    with torch.no_grad():
+        next(bundle.network.parameters()).add_(0.01)
+    save_bundle(tmp_path / "parent" / "bundle", bundle.network, class_names=bundle.class_names)
+    with pytest.raises(RunError, match=r"weights that the recipe's run started from .*It was trained on since"):
+        headstart.train(out=tmp_path / "child", recipe=recipe)
+    assert not (tmp_path / "child" / "table.parquet").exists()
+    again = completed({"from_run": given["from_run"]}, recipe.model_dump(exclude_unset=True))
+    assert again["from_sha256"] not in (None, recipe.from_sha256)
 
 
 def test_an_unknown_setting_is_refused_before_any_work(tmp_path):

@@ -1,6 +1,7 @@
 """One definition of every setting; all problems in one message."""
 
 import pytest
+from pydantic import ValidationError
 
 from headstart.errors import RecipeError
 from headstart.recipe import Recipe, make_recipe, read_recipe
@@ -67,3 +68,47 @@ def test_an_update_is_checked_like_a_new_recipe():
     assert Recipe().updated(epochs=3).epochs == 3
     with pytest.raises(RecipeError, match="epochs"):
         Recipe().updated(epochs=-3)
+
+
+def test_what_does_not_go_together_is_named_by_flag_with_its_choices_in_the_one_message():
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(
+            {"task": "keypoints", "loss": "cross_entropy", "monitor": "accuracy", "lr": -1, "num_devices": 3},
+            flags={"loss", "lr"},
+        )
+    assert [line[5:] for line in str(caught.value).splitlines()[1:]] == [
+        "--lr must be greater than 0; got -1.",
+        "--loss must be one of mse, l1, smooth_l1, wing, soft_wing for keypoints; got 'cross_entropy'.",
+        "recipe.monitor must be 'nme' for keypoints; got 'accuracy'.",
+        "recipe.batch_size must be a multiple of num_devices; got 32 and 3.",
+    ]
+
+
+def test_a_wrong_setting_is_not_complained_of_twice():
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"task": "keypoints", "head": "bogus", "targets": "pixels"}, flags={"head", "targets"})
+    assert str(caught.value).startswith("--head must be 'linear', 'coordinates'")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "l1"}, "^--loss must be one of cross_entropy, focal, .* for classification; got 'l1'"),
+        ({"head": "simcc"}, "--head must be 'linear' for classification; got 'simcc'"),
+        ({"monitor": "nme"}, "--monitor must be one of accuracy, balanced_accuracy, macro_f1, log_loss for class"),
+        ({"nme_by": "image"}, "--nme-by must be left out for classification; got 'image'"),
+        ({"targets": "pixels"}, "--targets must be left out for classification; got 'pixels'"),
+        ({"max_lost_points": 0.5}, "--max-lost-points must be left out for classification; got 0.5"),
+        ({"epochs_before": [9]}, "--epochs-before must be rising numbers below epochs, 8; got 9"),
+        ({"from_sha256": "ab"}, "--from-sha256 must be left out without from_run; got 'ab'"),
+    ],
+)
+def test_settings_that_classification_does_not_heed_are_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(settings, flags=settings)
+
+
+def test_a_recipe_in_python_names_what_does_not_go_together():
+    with pytest.raises(ValidationError, match="nme_by must be 'points' beside nme_points; got 'image'"):
+        Recipe(task="keypoints", nme_points=(0, 1), nme_by="image")

@@ -50,3 +50,33 @@ def test_a_run_that_another_process_begins_is_not_started_anew(tmp_path):
     run = RunFolder.create(tmp_path / "run", Recipe(data="photos"))
     with run.held(), pytest.raises(RunError, match="a new or empty folder"):
         RunFolder.create(tmp_path / "run", Recipe())
+
+
+def test_a_recipe_of_an_extended_run_is_begun_with_its_first_part(tmp_path):
+    run = RunFolder.create(tmp_path / "run", Recipe(epochs=9, epochs_before=(3, 5)))
+    assert (run.recipe.epochs, run.recipe.epochs_before, run.epochs_to_come) == (3, (), [5, 9])
+    assert RunFolder.open(run.path).recipe.epochs == 3
+
+
+def test_epochs_raised_before_training_began_leave_a_recipe_that_repeats_the_run(tmp_path):
+    run = RunFolder.create(tmp_path / "run", Recipe(epochs=3)).extended(5)
+    assert (run.recipe.epochs, run.recipe.epochs_before) == (5, ())
+    assert run.describe_unrepeatable() == []
+    assert run.extended(5) is run  # the same command again goes on
+    with pytest.raises(RunError, match="--epochs must be more than the run's 5; got 4"):
+        run.extended(4)
+
+
+def test_epochs_raised_in_the_middle_of_training_are_said_not_to_be_repeated(tmp_path):
+    run = RunFolder.create(tmp_path / "run", Recipe(epochs=3))
+    (run.path / "checkpoints").mkdir()
+    run = run.extended(5)
+    assert run.describe_repetition()[-1].startswith(f"The recipe does not repeat {run.path}: its epochs were raised")
+    assert "from 3 to 5 in the middle of training" in run.describe_repetition()[-1]
+
+
+def test_how_to_repeat_a_run_says_what_it_starts_from(tmp_path):
+    recipe = Recipe(from_run="runs/first", from_sha256="0123456789abcdef")
+    lines = RunFolder.create(tmp_path / "run", recipe).describe_repetition()
+    assert f"headstart train --recipe {tmp_path / 'run' / 'recipe.toml'} --out NEW repeats the run" in lines[0]
+    assert "weights that runs/first had (SHA-256 0123456789ab…); others are refused" in lines[1]

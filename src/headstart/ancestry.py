@@ -66,7 +66,7 @@ def seen_before(ancestors: Sequence[str], table: SampleTable) -> list[str]:
     learned, test = learned_by(ancestors), table.kept.filter(pl.col("split") == "test")
     lines = [f"Leak from {place}? What it was trained on is not known any more." for place in learned.unknown]
     remedy = "--split takes its split."
-    num_images = int(test["content_hash"].is_in(list(learned.hashes)).sum())
+    num_images = test.filter(pl.col("content_hash").is_in(list(learned.hashes)))["path"].n_unique()
     if num_images:
         lines.append(f"Leak from {ancestors[-1]}: it has learned from {num_images:,} of the test images; {remedy}")
     seen = test["group"].drop_nulls().unique().is_in(list(learned.groups)).sum()
@@ -84,11 +84,12 @@ def continue_from(path: Path, recipe: Recipe, table: SampleTable) -> tuple[Netwo
         table: What it learns: classes or points must be the same, in the same order.
 
     Raises:
-        RunError: They are not.
+        RunError: They are not, or the recipe is of a run that started from other weights.
         BundleError: There is no bundle.
     """
     bundle = load_bundle(path)
     problems = [*_differing_settings(bundle, recipe), *_differing_targets(bundle, table)]
+    problems += _changed_weights(path, bundle, recipe)
     if problems:
         raise RunError(all_at_once(problems))
     bundle.network.head.dropout.p = recipe.dropout
@@ -110,6 +111,16 @@ def _differing_settings(bundle: Bundle, recipe: Recipe) -> list[str]:
         for name, (theirs, ours) in pairs.items()
         if theirs != ours
     ]
+
+
+def _changed_weights(path: Path, bundle: Bundle, recipe: Recipe) -> list[str]:
+    """Refuse weights that are not those which the recipe's run started from: the parent was trained on since."""
+    now = bundle.metadata["weights"]["sha256"]
+    if recipe.from_sha256 in (None, now):
+        return []
+    expected = f"with the weights that the recipe's run started from (SHA-256 {recipe.from_sha256[:12]}…)"
+    remedy = f"It was trained on since, so this recipe cannot be repeated. --from {path} starts from what it is now."
+    return [must_be(str(path), expected, f"{now[:12]}…", remedy)]
 
 
 def _targets(bundle: Bundle) -> str:
@@ -139,10 +150,12 @@ def _some(names: tuple[str, ...] | None) -> str:
 
 
 def _describe(path: Path, bundle: Bundle) -> str:
-    """Say what a run was: its recipe's settings that matter for going on, and the epoch that its weights are of."""
+    """Say what a run was: its recipe's settings that matter for going on, its weights, and the epoch they are of."""
     extra = bundle.metadata.get("extra", {})
     which = f"{extra.get('stage', 'bundle')}, epoch {extra.get('epoch', '?')}"
+    weights = f"weights {bundle.metadata['weights']['sha256'][:12]}…"
     if not (path / "recipe.toml").exists():
-        return f"{path} ({which})"
+        return f"{path} ({which}; {weights})"
     recipe = RunFolder.open(path).recipe
-    return f"{path} ({which} of {recipe.epochs}, lr {recipe.lr:g}, loss {recipe.loss}, batch size {recipe.batch_size})"
+    how = f"lr {recipe.lr:g}, loss {recipe.loss}, batch size {recipe.batch_size}"
+    return f"{path} ({which} of {recipe.epochs}, {how}; {weights})"

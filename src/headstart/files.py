@@ -73,6 +73,19 @@ def folder_written_aside(directory: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def link_aside(source: Path, target: Path) -> None:
+    """Give a file a second name, in place of what had it; a copy where the system has no links."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, aside)
+        _sync(aside)
+    os.replace(aside, target)  # noqa: PTH105 - the atomic call, by its own name
+    sync_directory(target.parent)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON for people and tools: indented, any script as it is, in one atomic step."""
     with written_aside(path) as aside:

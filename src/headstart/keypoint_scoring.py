@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from headstart.data.table import SPLITS, SampleTable, layout_of
 from headstart.errors import SplitError, must_be
 from headstart.evaluation.keypoint_metrics import KeypointAnswers, normalisers
 from headstart.evaluation.keypoints import KeypointEvaluation, evaluate_keypoints
-from headstart.files import written_aside
 from headstart.models.inference import InferenceLog, run_network
 from headstart.training.tasks import Keypoints
 
@@ -64,15 +62,21 @@ class KeypointScoring:
         lines: list[str] = []
         for split, evaluation in self.evaluations.items():
             scores = evaluation.scores
-            nme, failure = scores["nme"], scores["failure_8"]
-            of = f"{evaluation.num_samples:,} images"
-            if evaluation.num_units < evaluation.num_samples:
-                of += f" in {evaluation.num_units:,} groups"
+            nme, failure = scores["nme"], 100 * scores["failure_8"].value
+            interval = f" ({nme.low:.2f} to {nme.high:.2f})" if nme.has_interval else ""
+            basis = f"95 % intervals over {evaluation.basis}"
+            basis = basis if nme.has_interval else f"no interval: only {evaluation.basis}"
             lines.append(
-                f"{split}: NME {nme.value:.2f} % ({nme.low:.2f} to {nme.high:.2f}), {100 * failure.value:.1f} % of the "
-                f"images above 8 %, error {scores['error_pixels'].value:.2f} pixels; 95 % intervals over {of}"
+                f"{split}: NME {nme.value:.2f} %{interval} of {evaluation.divided_by}; {failure:.1f} % of the samples "
+                f"above 8 %, error {scores['error_pixels'].value:.2f} pixels; {basis}"
             )
         return lines
+
+    @property
+    def predictions(self) -> pl.DataFrame:
+        """Rows of predictions.parquet: path, split, group, nme (percent), then the predicted points as x1, y1, …."""
+        frame = self.rows.select("path", "split", "group").with_columns(pl.Series("nme", self.sample_errors))
+        return frame.with_columns(point_columns(self.predicted))
 
     @property
     def sample_errors(self) -> NDArray[np.float64]:
@@ -141,13 +145,6 @@ def check_scorable(table: SampleTable, recipe: Recipe) -> None:
             remedy = "Name other points, or --nme-by image."
             expected = f"one that some {split} sample has (it is {recipe.nme_by!r})"
             raise SplitError(must_be("what errors are divided by", expected, "none", remedy))
-
-
-def save_keypoint_predictions(scoring: KeypointScoring, path: Path) -> None:
-    """Write predictions.parquet: path, split, group, nme (percent), then the predicted points as x1, y1, …."""
-    frame = scoring.rows.select("path", "split", "group").with_columns(pl.Series("nme", scoring.sample_errors))
-    with written_aside(path) as aside:
-        frame.with_columns(point_columns(scoring.predicted)).write_parquet(aside)
 
 
 def _answers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from headstart.data.label_layout import JOIN, MISSING, LabelLayout, labels_of, with_own_names
 from headstart.data.table import SampleTable
 from headstart.evaluation.calibration import TemperatureFit, fit_presence_temperature, fit_temperature
-from headstart.evaluation.intervals import Score
+from headstart.evaluation.intervals import Score, describe_basis
 from headstart.evaluation.multi_label import MultiLabelEvaluation, evaluate_multi_label
 from headstart.evaluation.several_labels import LabelsEvaluation, evaluate_labels
-from headstart.files import written_aside
 from headstart.models.inference import InferenceLog
 from headstart.models.label_outputs import THRESHOLD, column_probabilities, output_probabilities
 from headstart.scoring import logits_of
@@ -68,9 +66,7 @@ class LabelScoring:
         """Say the scores of each split in lines for the terminal, the test last."""
         lines: list[str] = []
         for split, evaluation in self.evaluations.items():
-            of = f"{evaluation.num_samples:,} images"
-            if evaluation.num_units < evaluation.num_samples:
-                of += f" in {evaluation.num_units:,} groups"
+            of = describe_basis(evaluation.num_samples, evaluation.num_units, noun="image")
             scores = evaluation.scores
             if isinstance(evaluation, LabelsEvaluation):
                 shown = [f"{name} accuracy {_worded(scores[f'{name}.accuracy'])}" for name in evaluation.columns]
@@ -80,6 +76,16 @@ class LabelScoring:
             words = ", ".join([*shown, f"all right at once {_worded(scores['exact'])}"])
             lines.append(f"{split}: {words}; 95 % intervals over {of}")
         return lines
+
+    @property
+    def predictions(self) -> pl.DataFrame:
+        """Rows of predictions.parquet: path, split, the true and predicted labels, then a probability of each output.
+
+        Of label columns: ``mask, mask_predicted, …`` and ``mask=no, mask=yes, …``; joint classes have ``label`` and
+        ``predicted`` before them, and a probability each. Of several labels in a cell: ``labels, predicted`` (joined by
+        ``" + "``) and a probability of each class.
+        """
+        return pl.DataFrame(with_own_names([*self.rows.select("path", "split"), *prediction_columns(self)]))
 
     def of_split(self, split: str) -> tuple[pl.DataFrame, NDArray[np.float64]]:
         """Give the rows and probabilities of one split."""
@@ -148,20 +154,8 @@ def fit_temperatures(
     return [fit_temperature(logits[cells != MISSING][:, part], cells[cells != MISSING]) for part, cells in parts]
 
 
-def save_label_predictions(scoring: LabelScoring, path: Path) -> None:
-    """Write predictions.parquet: path, split, the true and predicted labels, then one probability column per output.
-
-    Of label columns: ``mask, mask_predicted, …`` and ``mask=no, mask=yes, …``; joint classes have ``label`` and
-    ``predicted`` before them, and one probability column each. Of several labels in a cell: ``labels, predicted``
-    (joined by ``" + "``) and one probability column per class.
-    """
-    frame = pl.DataFrame(with_own_names([*scoring.rows.select("path", "split"), *prediction_columns(scoring)]))
-    with written_aside(path) as aside:
-        frame.write_parquet(aside)
-
-
 def prediction_columns(scoring: LabelScoring) -> list[pl.Series]:
-    """Give the true and predicted labels and the probabilities as columns, see ``save_label_predictions``."""
+    """Give the true and predicted labels and the probabilities as columns, see ``LabelScoring.predictions``."""
     layout, table = scoring.layout, scoring.probabilities
     outputs = [pl.Series(name, table[:, place]) for place, name in enumerate(layout.output_names)]
     if layout.form == "multi":
@@ -207,4 +201,4 @@ def _evaluate(
 
 
 def _worded(score: Score) -> str:
-    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
+    return f"{score.value:.4f}" + (f" ({score.low:.4f} to {score.high:.4f})" if score.has_interval else "")

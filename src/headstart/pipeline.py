@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import tempfile
+import time
 import warnings
 from dataclasses import replace
 from itertools import count
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
+from headstart.data.class_weights_file import check_class_weights
+from headstart.data.places import archive_of
 from headstart.data.sources import read_source
 from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
 from headstart.data.table import SampleTable
@@ -43,13 +46,9 @@ DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "lr": 3e-3, "probe_epoch
 """What changes where there are no pretrained weights: larger steps."""
 
 if TYPE_CHECKING:
-    from headstart.keypoint_scoring import KeypointScoring
-    from headstart.label_scoring import LabelScoring
     from headstart.models.network import Network
-    from headstart.scoring import Scoring
+    from headstart.scoring import AnyScoring
     from headstart.training.fit import FitResult
-
-    AnyScoring = Scoring | KeypointScoring | LabelScoring
 
 
 def train(
@@ -71,7 +70,7 @@ def train(
         HeadstartError: The data, the weights or the folder cannot be used; the message says what to do.
     """
     resolved = _resolve(recipe, data, settings).with_absolute_paths()
-    return _carry_out(RunFolder.create(Path(out), resolved))
+    return _to_the_end(RunFolder.create(Path(out), resolved))
 
 
 def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
@@ -85,10 +84,10 @@ def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
         RunError: There is no run, or it has as many epochs already.
     """
     run = RunFolder.open(Path(folder))
-    if run.is_finished and epochs is None:
+    if run.is_finished and epochs is None and not run.epochs_to_come:
         say(f"This run is finished: {run.path / 'report.html'}")
         return run
-    return _carry_out(run, epochs=epochs)
+    return _to_the_end(run, epochs=epochs)
 
 
 def check(
@@ -106,6 +105,7 @@ def check(
         The account, whose numbers add up: found = kept + excluded.
     """
     recipe = _resolve(recipe, data, settings)
+    keep_freed_memory()
     folder = Path(out) if out else None
     table = read_source(recipe, unpack_dir=_unpack_dir(folder))
     if folder:
@@ -117,7 +117,11 @@ def check(
 
         found.table.save(folder / "check.parquet")
         sheet = find_sheet(found.table, found.store, found.keypoints) if found.keypoints else None
-        write_check_page(found.account, found.table, found.store, folder / "check.html", keypoints=sheet)
+        data = Path(str(recipe.data))
+        write_check_page(
+            found.account, found.table, found.store, folder / "check.html", keypoints=sheet,
+            data=data if archive_of(data) else None,
+        )  # fmt: skip
         say(f"page: {folder / 'check.html'}")
     return found.account
 
@@ -147,7 +151,8 @@ def convert(
     check_target(target, recipe)
     table = read_source(recipe, unpack_dir=_unpack_dir(None))
     write_points_csv(table, target, crop_to_box=recipe.crop_to_box)
-    for line in (*table.notes, *describe_conversion(table, target)):
+    archive = recipe.data if archive_of(Path(str(recipe.data))) else None
+    for line in (*table.notes, *describe_conversion(table, target, archive=archive)):
         say(line)
     return table
 
@@ -200,14 +205,28 @@ def demo(directory: str | Path = "demo") -> RunFolder:
     return train(out=folder / f"run-{number}", recipe=make_recipe(settings))
 
 
+def _to_the_end(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
+    """Carry a run out; one whose recipe is of an extended run is then extended likewise."""
+    if not run.is_finished or epochs is not None:
+        run = _carry_out(run, epochs=epochs)
+    while run.epochs_to_come:
+        say(f"on to {run.epochs_to_come[0]} epochs, as the run was extended that the recipe is of")
+        run = _carry_out(run, epochs=run.epochs_to_come[0])
+    return run
+
+
 def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
+    started = time.monotonic()
     _quiet_libraries()
     keep_freed_memory()
     with run.held():
         run = run if epochs is None else run.extended(epochs)
         found, network = _prepare(run)
+        deadline = None
+        if run.recipe.budget is not None:
+            run, network, deadline = _plan(run, network, found, started=started)
         with run.timed("training"):
-            result = _fit(run, network, found)
+            result = _fit(run, network, found, deadline=deadline)
         with run.timed("evaluation"):
             scoring = _score(run, network, found, result)
         with run.timed("report"):
@@ -221,10 +240,12 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     if table_file.exists():
         table = SampleTable.load(table_file)
         network = _make_network(run, table)
-        return reopen(table, recipe, image_size=network.contract.image_size), network
+        store_size = tuple(run.facts.get("store_size", network.contract.image_size))
+        return reopen(table, recipe, image_size=store_size), network
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
+        check_class_weights(recipe, table.output_names)
     say(f"{table.frame.height:,} photos listed; loading {recipe.backbone}")  # PyTorch takes seconds to import
     with run.timed("network"):
         network = _make_network(run, table)
@@ -253,6 +274,11 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
                 say(line)
         leaks = [line for line in lines if line.startswith("Leak ")]
         run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
+        if recipe.class_weights:
+            from headstart.training.class_weights import class_weights, describe_weights
+
+            weights = class_weights(recipe, table)
+            run.note(training=[*run.facts["training"], describe_weights(weights, table.output_names)])
         table.save(table_file)
     for line in run.facts["weights"]:
         say(line)
@@ -269,7 +295,8 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     from headstart.ancestry import continue_from
     from headstart.models.bundle import load_bundle
     from headstart.models.network import new_network
-    from headstart.training.fit import choose_device
+    from headstart.training.fit import choose_device, describe_stages, keeps_statistics
+    from headstart.training.optimizers import check_optimizer
 
     torch.set_num_threads(run.recipe.num_threads or torch.get_num_threads())
     choose_device(run.recipe)
@@ -282,37 +309,51 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     else:
         network = new_network(run.recipe, num_targets)
         run.note(weights=network.weights_report.describe())
-    network.unfreeze(run.recipe.unfreeze)
-    network.freeze()
+    check_optimizer(run.recipe.optimizer)
+    network.freeze_statistics(frozen=keeps_statistics(run.recipe))
+    run.note(training=describe_stages(network, run.recipe))
     return network
 
 
-def _fit(run: RunFolder, network: Network, found: PreparedData) -> FitResult:
+def _fit(run: RunFolder, network: Network, found: PreparedData, *, deadline: float | None = None) -> FitResult:
     from headstart.training.fit import fit
 
-    return fit(network, found.table, found.store, run.recipe, folder=run.path)
+    return fit(network, found.table, found.store, run.recipe, folder=run.path, deadline=deadline)
+
+
+def _plan(run: RunFolder, network: Network, found: PreparedData, *, started: float) -> tuple[RunFolder, Network, float]:
+    """Choose what fits the run's budget, once; from then on its recipe says what was chosen.
+
+    Returns:
+        The run with its recipe, the network at the size that was chosen, and when fine-tuning has to be done.
+    """
+    from headstart.training.budgeting import plan_run
+
+    with run.timed("planning"):
+        planned = plan_run(run, network, found.table, found.store, started=started)
+    for line in run.facts["plan"]["words"]:
+        say(line)
+    return planned
 
 
 def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> AnyScoring:
-    from headstart.keypoint_scoring import save_keypoint_predictions, score_keypoints
+    from headstart.keypoint_scoring import score_keypoints
     from headstart.scoring import save_predictions, score
     from headstart.training.fit import probe_features
 
-    table, recipe, path = found.table, run.recipe, run.path / "predictions.parquet"
-    features = probe_features(network, table, found.store, recipe) if fitted.stage == "probe" else None
+    table, store, recipe = found.table, found.store, run.recipe
+    features = probe_features(network, table, store, recipe) if fitted.stage == "probe" else None
     if table.keypoints is not None:
-        points = score_keypoints(network, table, found.store, recipe, features=features)
-        save_keypoint_predictions(points, path)
-        return points
-    how: dict[str, Any] = {"features": features, "seed": recipe.seed, "num_threads": recipe.num_threads}
-    if table.labels is not None:
-        from headstart.label_scoring import save_label_predictions, score_labels
+        scoring = score_keypoints(network, table, store, recipe, features=features)
+    else:
+        how: dict[str, Any] = {"features": features, "seed": recipe.seed, "num_threads": recipe.num_threads}
+        if table.labels is not None:
+            from headstart.label_scoring import score_labels
 
-        labels = score_labels(network, table, found.store, table.labels, **how)
-        save_label_predictions(labels, path)
-        return labels
-    scoring = score(network, table, found.store, **how)
-    save_predictions(scoring, table.class_names, path)
+            scoring = score_labels(network, table, store, table.labels, **how)
+        else:
+            scoring = score(network, table, store, **how)
+    save_predictions(scoring, run.path / "predictions.parquet")
     return scoring
 
 

@@ -45,7 +45,8 @@ def prepare(
     table, store = _filled(table, recipe, image_size)
     if table.kept.is_empty():
         counts = ", ".join(f"{count:,} {reason}" for reason, count in table.excluded_counts.items())
-        raise SourceError(must_be(str(table.root), "data with at least one usable image", counts, "Mend the files."))
+        place = recipe.data or str(table.root)
+        raise SourceError(must_be(place, "data with at least one usable image", counts, "Mend the files."))
     table = find_duplicates(table, store, max_distance=recipe.duplicate_distance)
     found = account(table)
     for line in describe(found, with_splits=with_splits):

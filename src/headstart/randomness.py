@@ -24,6 +24,7 @@ STREAMS: Final = {
     "init": 5,
     "noise": 6,
     "shapes": 7,
+    "mixing": 8,
 }
 """One number per use of randomness, so that two uses with the same seed never share draws."""
 

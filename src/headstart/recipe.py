@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import (
@@ -25,15 +26,23 @@ from pydantic import (
 )
 
 from headstart.data.label_settings import (
-    MULTI_DEFAULTS,
     PARSERS,
     LabelSettings,
     as_text,
     label_problems,
     label_settings,
-)  # fmt: skip
+    unfit_monitors,
+)
 from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
 from headstart.files import written_aside
+from headstart.recipe_defaults import (
+    CLASSIFICATION_LOSSES,
+    COMPUTED_WEIGHTS,
+    MAP_HEADS,
+    following_defaults,
+    unheeded,
+    without_consequences,
+)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -53,35 +62,38 @@ def _size(value: object) -> object:
     return [*value, *value][:2]
 
 
+def _factors(value: object) -> object:
+    """Read ``0.2`` as 1 ± 0.2, and ``"0.7,2"`` as the factors from 0.7 to 2."""
+    value = _comma_separated(value)
+    if not isinstance(value, list | tuple):
+        return value
+    try:
+        numbers = [float(part) for part in value]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) == 2 and 0 <= numbers[0] <= numbers[1]:
+        return tuple(numbers)
+    if len(numbers) != 1:
+        raise ValueError("one number below 1 for factors 1 ± it, or the least and the largest factor, e.g. 0.7,2")
+    return numbers[0]
+
+
 ImageSize = Annotated[
     tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]], BeforeValidator(_size)
 ]
+Factors = Annotated[Annotated[float, Field(ge=0, le=1)] | tuple[float, float], BeforeValidator(_factors)]
 Fit = Literal["crop", "letterbox", "stretch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 Text = Annotated[str, BeforeValidator(as_text)]
 
 
+Monitor = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "exact", "mean_average_precision", "micro_f1", "nme"
+]
+
+
 def _field(default: Any, help_text: str, *, group: str) -> Any:
     return Field(default=default, description=help_text, json_schema_extra={"group": group})
-
-
-DEFAULT_LOSSES: dict[str, str] = {"coordinates": "wing", "simcc": "simcc", "integral": "l1"}
-"""The loss of each keypoint head where none is named."""
-
-KEYPOINT_HEADS = tuple(DEFAULT_LOSSES)
-"""Heads that give points."""
-
-MAP_HEADS = ("simcc", "integral")
-"""Heads that take the map of features, so that no probe on pooled features can train them."""
-
-KEYPOINT_DEFAULTS: dict[str, Any] = {
-    "fit": "letterbox",
-    "head": "integral",
-    "loss": DEFAULT_LOSSES["integral"],
-    "monitor": "nme",
-    "lr": 1e-3,
-}
-"""What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
 
 
 class Recipe(BaseModel):
@@ -118,7 +130,9 @@ class Recipe(BaseModel):
         "classification", "what is learned [keypoints where the data has points]", group="Data"
     )
     annotations: str | None = _field(
-        None, "keypoints: a folder of JSON or .pts files, one JSON for all, or a CSV", group="Data"
+        None,
+        "keypoints: a folder of JSON or .pts files, one JSON for all, or a CSV; faces.zip/labels is in an archive",
+        group="Data",
     )
     points_key: str | None = _field(
         None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
@@ -128,7 +142,8 @@ class Recipe(BaseModel):
         group="Data",
     )  # fmt: skip
     flip_pairs: str | None = _field(
-        None, "keypoints: CSV or JSON of left,right point numbers that change places in a mirror [inferred]",
+        None, "keypoints: CSV or JSON of left,right point numbers that change places in a mirror; x1, y1 is point 0 "
+        "[inferred]",
         group="Data",
     )  # fmt: skip
     crop_to_box: str | None = _field(
@@ -142,7 +157,7 @@ class Recipe(BaseModel):
         group="Data",
     )  # fmt: skip
     nme_points: Annotated[tuple[int, ...], BeforeValidator(_comma_separated)] = _field(
-        (), "two point numbers from 0 whose distance errors are divided by, e.g. 36,45", group="Data"
+        (), "two point numbers whose distance errors are divided by, e.g. 36,45; x1, y1 is point 0", group="Data"
     )
     max_pixels: int = _field(200_000_000, "exclude images with more pixels than this, before decoding", group="Data")
     max_archive_gb: Positive = _field(50.0, "refuse archives that unpack to more than this", group="Data")
@@ -176,15 +191,27 @@ class Recipe(BaseModel):
     rotation: Annotated[float, Field(ge=0, le=180)] | None = _field(None, "at most ± degrees", group="Augmentation")
     scale: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "at most ± this share", group="Augmentation")
     shift: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "at most ± this share", group="Augmentation")
-    brightness: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
-    contrast: Annotated[float, Field(ge=0, lt=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
-    saturation: Annotated[float, Field(ge=0, le=1)] | None = _field(None, "factor 1 ± this", group="Augmentation")
+    brightness: Factors | None = _field(None, "factor 1 ± this, or from a to b: 0.7,1.3", group="Augmentation")
+    contrast: Factors | None = _field(None, "factor 1 ± this, or from a to b: 0.7,1.3", group="Augmentation")
+    saturation: Factors | None = _field(None, "factor 1 ± this, or from a to b: 0.7,2", group="Augmentation")
     hue: Annotated[float, Field(ge=0, le=0.5)] | None = _field(
         None, "at most ± this share of a turn", group="Augmentation"
     )
     noise: Annotated[float, Field(ge=0, le=0.5)] | None = _field(
         None, "largest standard deviation of Gaussian noise (1 = full range)", group="Augmentation"
     )
+    cutmix: Probability = _field(
+        0.0, "share of the batches in which a box of each photo comes from another, its label with it",
+        group="Augmentation",
+    )  # fmt: skip
+    cutmix_alpha: Positive | None = _field(
+        None, "of the Beta that the box's area is drawn from [1]", group="Augmentation"
+    )
+    mixup: Probability = _field(
+        0.0, "share of the batches in which each photo is blended with another, and its label", group="Augmentation"
+    )
+    mixup_alpha: Positive | None = _field(None, "of the Beta that the blend is drawn from [0.2]", group="Augmentation")
+    mix_per: Literal["batch", "sample"] = _field("batch", "what CutMix and MixUp are drawn for", group="Augmentation")
     max_lost_points: Fraction = _field(
         0.1, "keypoints: a draw that moves more of the points out of the picture is drawn again, milder",
         group="Augmentation",
@@ -198,47 +225,126 @@ class Recipe(BaseModel):
         "start from the weights of this run (--from RUN), with this recipe's optimizer and schedule",
         group="Model",
     )
+    from_sha256: str | None = _field(
+        None, "written by headstart: SHA-256 of the weights that from_run had; others are refused", group="Model"
+    )
     head: Literal["linear", "coordinates", "simcc", "integral"] = _field(
         "linear", "what turns features into answers; the last three give keypoints", group="Model"
     )
-    dropout: Fraction = _field(0.0, "dropout before the last layer", group="Model")
-    unfreeze: Annotated[str, Field(pattern=r"^(none|all|[1-9]\d*)$"), BeforeValidator(str)] = _field(
-        "all", "what is fine-tuned: none, all, or the last N blocks", group="Model"
+    pooling: Literal["own", "average", "max", "both", "flatten"] = _field(
+        "own", "features of a photo from the map of features; own: as the backbone does it", group="Model"
     )
+    head_hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_comma_separated)] = _field(
+        (), "units of hidden layers before the last one, e.g. 2048,2048", group="Model"
+    )
+    head_norm: bool = _field(False, "batch norm on the features, before the head's layers", group="Model")
+    dropout: Fraction = _field(0.0, "dropout before the last layer, and after each hidden one", group="Model")
+    unfreeze: Annotated[str, BeforeValidator(str)] = _field(
+        "all",
+        "what is fine-tuned: none, all, the last N blocks, or a regular expression on the parameters' names",
+        group="Model",
+    )
+    unfreeze_later: Names = _field(
+        (), "what is fine-tuned instead from an epoch on, e.g. 3=4,6=all (from the third epoch the last 4 blocks)",
+        group="Model",
+    )  # fmt: skip
     batch_norm: Literal["auto", "frozen", "trained"] = _field(
         "auto", "batch norm statistics in fine-tuning; auto: frozen if pretrained", group="Model"
     )
     # --- training
-    probe_epochs: Annotated[int, Field(ge=1)] = _field(
-        60, "epochs of the linear probe on cached features", group="Training"
+    probe_epochs: Annotated[int, Field(ge=0)] = _field(
+        60, "epochs of the head on cached features, before the rest; 0: none", group="Training"
     )
     epochs: Annotated[int, Field(ge=0)] = _field(8, "epochs of fine-tuning after the probe", group="Training")
+    epochs_before: tuple[Annotated[int, Field(ge=0)], ...] = _field(
+        (), "written by headstart: epochs that a run was first trained for, before --resume extended it",
+        group="Training",
+    )  # fmt: skip
     batch_size: Annotated[int, Field(ge=1)] = _field(32, "samples a step", group="Training")
-    lr: Positive = _field(3e-4, "highest learning rate of fine-tuning (AdamW)", group="Training")
+    drop_last: bool = _field(False, "leave out a last batch that is not full", group="Training")
+    accumulate: Annotated[int, Field(ge=1)] = _field(
+        1, "batches whose gradients make one step: as if batches were so many times larger", group="Training"
+    )
+    optimizer: str = _field(
+        "adamw", "any of timm's: adamw, adam, sgd, nesterov, rmsprop, madgrad, lion, lamb, ...", group="Training"
+    )
+    momentum: Fraction = _field(0.9, "of sgd, nesterov, rmsprop, madgrad and their kin", group="Training")
+    lr: Positive = _field(3e-4, "highest learning rate of fine-tuning; sgd: 0.01, lion: 3e-5", group="Training")
+    views: Annotated[int, Field(ge=0)] = _field(
+        0,
+        "augmented views of each training photo that are cached where the backbone is frozen; 0: as it is",
+        group="Training",
+    )
+    cache_gb: Annotated[float, Field(ge=0)] = _field(
+        4.0, "room for the output of frozen blocks, which then run once a photo (or view)", group="Training"
+    )
     probe_lr: Positive = _field(3e-3, "highest learning rate of the probe", group="Training")
     weight_decay: Annotated[float, Field(ge=0)] = _field(
-        0.02, "AdamW weight decay (not on biases and norms)", group="Training"
+        0.02, "not on biases and norms; adam, sgd and others in which it is not decoupled: 0", group="Training"
     )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = _field(
+        None, "learning rate of each block as a share of the next one's", group="Training"
+    )
+    clip_grad: Positive | None = _field(None, "largest norm of the gradients", group="Training")
+    schedule: Literal[
+        "cosine", "constant", "step", "multi_step", "exponential", "polynomial", "one_cycle", "triangular",
+        "triangular2", "exp_range", "plateau",
+    ] = _field("cosine", "how the learning rate changes (headstart schedule draws it)", group="Training")  # fmt: skip
     warmup_epochs: Annotated[float, Field(ge=0)] = _field(
-        1.0, "epochs of linear warmup before the cosine", group="Training"
+        1.0, "epochs of linear warmup before the schedule; not before one_cycle and triangular", group="Training"
     )
-    label_smoothing: Fraction = _field(0.1, "share of the target spread over all classes", group="Training")
+    min_lr: Annotated[float, Field(ge=0)] = _field(
+        0.0, "least rate of cosine, polynomial, plateau and the triangular ones", group="Training"
+    )
+    step_epochs: Annotated[int, Field(ge=1)] | None = _field(None, "step: epochs between drops [3]", group="Training")
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_comma_separated)] = _field(
+        (), "multi_step: epochs after which the rate drops, e.g. 30,60", group="Training"
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] | None = _field(
+        None, "factor of each drop [0.1]; an epoch's factor for exponential and exp_range [0.9]", group="Training"
+    )
+    cycle_epochs: Positive | None = _field(
+        None, "cosine: restart after so many epochs; triangular: epochs up and down [half of all]", group="Training"
+    )
+    cycle_growth: Annotated[float, Field(ge=1)] | None = _field(
+        None, "cosine: each cycle is so many times as long as the one before [1]", group="Training"
+    )
+    power: Positive | None = _field(None, "polynomial: its exponent [1]", group="Training")
+    plateau_epochs: Annotated[int, Field(ge=1)] | None = _field(
+        None, "plateau: epochs without a better score before a drop [2]", group="Training"
+    )
+    label_smoothing: Fraction = _field(
+        0.1, "share of the target spread over all classes; other losses than cross_entropy: 0", group="Training"
+    )
+    class_weights: str | None = _field(
+        None, "balanced, effective (number of samples), or a CSV of label,weight", group="Training"
+    )
+    focal_gamma: Annotated[float, Field(ge=0)] | None = _field(
+        None, "focal: how much less counts what is told well already [2]", group="Training"
+    )
+    focal_alpha: Probability | None = _field(
+        None, "focal, two classes: weight of the second; the first has the rest", group="Training"
+    )
     label_weights: Text | None = _field(
         None, "weight of each head's loss where --label names several, e.g. mask=1,age=2 [1 each]", group="Training"
     )
     ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
-    loss: Literal["cross_entropy", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"] = _field(
-        "cross_entropy", "what training minimises; all but cross_entropy are for keypoints", group="Training"
-    )
+    loss: Literal[
+        "cross_entropy", "focal", "soft_f1", "bce", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"
+    ] = _field("cross_entropy", "what training minimises; from mse on for keypoints", group="Training")
     targets: Literal["normalised", "pixels"] = _field(
         "normalised",
         "keypoints: what the loss measures in: shares of the model's frame, or its pixels",
         group="Training",
     )
+    budget: str | None = _field(
+        None, "time for the whole run, e.g. 90s, 10m, 1.5h: chooses epochs, blocks and size that fit", group="Training"
+    )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
-    monitor: Literal[
-        "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "exact", "mean_average_precision", "micro_f1", "nme"
-    ] = _field("accuracy", "validation score that picks the best epoch; of several heads the mean", group="Training")
+    monitor: Monitor = _field(
+        "accuracy", "validation score that picks the best epoch; of several heads the mean", group="Training"
+    )
+    stop_by: Monitor | None = _field(None, "validation score that patience goes by [the monitor]", group="Training")
     checkpoint_seconds: Positive = _field(60.0, "a checkpoint at least this often", group="Training")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _field(
         0, "seed of split, order, augmentation and head", group="Training"
@@ -251,21 +357,16 @@ class Recipe(BaseModel):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = _field(
         "auto", "auto: fp32 on a CPU, bf16 on a capable GPU", group="Machine"
     )
+    compile: Literal["off", "auto", "on"] = _field(
+        "off", "torch.compile in fine-tuning; auto: where a probe on the first batch says that it pays", group="Machine"
+    )
     num_threads: Annotated[int, Field(ge=1)] | None = _field(None, "CPU threads [all]", group="Machine")
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_defaults_of_task(cls, values: Any) -> Any:
-        """Give what is not set the default of the task: a recipe always says what will be done."""
-        if not isinstance(values, Mapping) or values.get("task") != "keypoints":
-            is_multi = isinstance(values, Mapping) and values.get("multi_label") is not None
-            return {**MULTI_DEFAULTS, **values} if is_multi else values
-        filled = {**KEYPOINT_DEFAULTS, **values}
-        if values.get("nme_points") and "nme_by" not in values:
-            filled["nme_by"] = "points"
-        if "loss" not in values:
-            filled["loss"] = DEFAULT_LOSSES.get(str(filled["head"]), filled["loss"])
-        return filled
+    def _fill_what_follows(cls, values: Any) -> Any:
+        """Give what is not set the default that follows from the rest: a recipe always says what will be done."""
+        return {**values, **following_defaults(values)} if isinstance(values, Mapping) else values
 
     @field_validator("nme_points")
     @classmethod
@@ -289,10 +390,34 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _settings_fit_the_task(self) -> Self:
-        problems = list(_task_problems(self))
+        problems = [*_task_problems(self), *_training_problems(self), *_other_problems(self)]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
+
+    @field_validator("unfreeze")
+    @classmethod
+    def _pattern_of_what_trains(cls, what: str) -> str:
+        _compiled(what)
+        return what
+
+    @field_validator("budget")
+    @classmethod
+    def _time_of_the_budget(cls, text: str | None) -> str | None:
+        try:
+            return text if text is None or read_budget(text) else None
+        except ValueError:
+            raise ValueError("a time above 0 in seconds, minutes or hours, e.g. 90s, 10m, 1.5h") from None
+
+    @field_validator("unfreeze_later")
+    @classmethod
+    def _epochs_and_what_trains(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
+        for stage in stages:
+            epoch, _, what = stage.partition("=")
+            if not (epoch.isdecimal() and int(epoch) > 1 and what):
+                raise ValueError("EPOCH=WHAT, the epoch from 2 on, e.g. 3=4,6=all")
+            _compiled(what)
+        return stages
 
     @field_validator("group_pattern")
     @classmethod
@@ -301,19 +426,21 @@ class Recipe(BaseModel):
             raise ValueError("a regular expression with a capture in parentheses, e.g. '(person\\d+)_'")
         return pattern
 
-    @model_validator(mode="after")
-    def _batch_divides_among_devices(self) -> Self:
-        if self.batch_size % self.num_devices:
-            raise ValueError(
-                f"batch_size must be a multiple of num_devices; got {self.batch_size} and {self.num_devices}"
-            )
-        return self
+    def trains_at(self, epoch: int) -> str:
+        """Give what is fine-tuned in an epoch, counted from 0: ``unfreeze``, or what ``unfreeze_later`` says.
 
-    @model_validator(mode="after")
-    def _split_leaves_training(self) -> Self:
-        if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must be below 1, or nothing is left to train on")
-        return self
+        Examples:
+            >>> recipe = Recipe(unfreeze="2", unfreeze_later="3=4,6=all")
+            >>> [recipe.trains_at(epoch) for epoch in range(6)]
+            ['2', '2', '4', '4', '4', 'all']
+        """
+        return ([self.unfreeze] + [what for first, what in self.later_stages if first <= epoch + 1])[-1]
+
+    @property
+    def later_stages(self) -> tuple[tuple[int, str], ...]:
+        """The epochs, counted from 1, from which on something else is fine-tuned, and what, in order."""
+        stages = (stage.partition("=") for stage in self.unfreeze_later)
+        return tuple(sorted((int(epoch), what) for epoch, _, what in stages))
 
     @property
     def labels(self) -> LabelSettings:
@@ -327,7 +454,7 @@ class Recipe(BaseModel):
 
     def updated(self, **settings: Any) -> Recipe:
         """Give a copy with some settings changed, checked like any other recipe."""
-        return make_recipe(self.model_dump() | settings)
+        return make_recipe(without_consequences(self.model_dump(), settings) | settings)
 
     def with_absolute_paths(self) -> Recipe:
         """Give a copy whose files and folders are named from the root, so that it holds in any working folder.
@@ -339,6 +466,7 @@ class Recipe(BaseModel):
         files = ("data", "annotations", "flip_pairs", "from_run", "image_root", "split", "store_dir")
         names = [name for name in files if getattr(self, name) is not None]
         names += ["weights"] if self.weights not in ("auto", "none") else []
+        names += ["class_weights"] if self.class_weights not in (None, *COMPUTED_WEIGHTS) else []
         return self.model_copy(update={name: str(Path(getattr(self, name)).expanduser().absolute()) for name in names})
 
     def save(self, path: Path) -> None:
@@ -346,6 +474,28 @@ class Recipe(BaseModel):
         values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
         with written_aside(path) as aside:
             aside.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def read_budget(text: str) -> float:
+    """Read a time: seconds, or a number with s, m or h.
+
+    Raises:
+        ValueError: It is none, or not above 0.
+
+    Examples:
+        >>> read_budget("10m"), read_budget("1.5h"), read_budget("90")
+        (600.0, 5400.0, 90.0)
+    """
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    seconds = float(text[:-1]) * unit if unit else float(text)
+    if not seconds > 0:
+        raise ValueError
+    return seconds
+
+
+def group_of(field: Any) -> str:
+    """Give the group of settings that a field of ``Recipe`` belongs to."""
+    return field.json_schema_extra["group"]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -358,36 +508,90 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _task_problems(recipe: Recipe) -> Iterator[str]:
     """Name settings that say something about the other task: nothing of them would be heeded."""
     is_keypoints = recipe.task == "keypoints"
-    of_keypoints = {
-        "head": recipe.head != "linear",
-        "loss": recipe.loss != "cross_entropy",
-        "monitor": recipe.monitor == "nme",
-    }
-    for name, is_theirs in of_keypoints.items():
-        if is_theirs != is_keypoints:
-            yield f"{name} must be one for {recipe.task}; got {getattr(recipe, name)!r}"
+    for name in ("head", "loss", "monitor"):
+        if _is_of_keypoints(name, getattr(recipe, name)) != is_keypoints:
+            yield f"{name} must be {_choices(name, recipe)} for {recipe.task}; got {getattr(recipe, name)!r}"
     yield from label_problems(recipe)
     if is_keypoints:
         yield from _keypoint_problems(recipe)
         return
+    if recipe.cutmix + recipe.mixup > 1:
+        yield f"cutmix + mixup must be at most 1; got {recipe.cutmix + recipe.mixup:g}"
     only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
-    for name in only:
-        if getattr(recipe, name) not in (None, ()):
+    for name in (*only, "nme_by", "max_lost_points", "targets"):
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
             yield f"{name} must be left out for classification; got {getattr(recipe, name)!r}"
+
+
+def _is_of_keypoints(name: str, value: str) -> bool:
+    return value == "nme" if name == "monitor" else value not in ("linear", *CLASSIFICATION_LOSSES)
+
+
+def _choices(name: str, recipe: Recipe) -> str:
+    """Word the values of a setting that serve the recipe's task (and, of losses, its head)."""
+    is_keypoints, every = recipe.task == "keypoints", get_args(Recipe.model_fields[name].annotation)
+    values = [value for value in every if _is_of_keypoints(name, value) == is_keypoints]
+    values = [value for value in values if (name, value) != ("loss", "simcc") or recipe.head == "simcc"]
+    values = [value for value in values if name != "monitor" or value not in unfit_monitors(recipe.labels.form)]
+    return f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
+
+
+def _training_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings of training that would not be heeded, or do not go together."""
+    for name, user in sorted(unheeded(recipe.model_dump()).items()):
+        yield f"{name} must be left out without {user}; got {getattr(recipe, name)!r}"
+    if recipe.schedule == "multi_step" and not recipe.milestones:
+        yield "milestones must be given for the schedule multi_step; got none"
+    if recipe.epochs == recipe.probe_epochs == 0:
+        yield "epochs and probe_epochs must not both be 0: nothing would be trained"
+    if recipe.min_lr > recipe.lr:
+        yield f"min_lr must be at most lr, {recipe.lr:g}; got {recipe.min_lr:g}"
+    if recipe.unfreeze_later and recipe.num_devices > 1:
+        yield f"unfreeze_later must be left out on several devices; got {', '.join(recipe.unfreeze_later)}"
+    if recipe.pooling != "own" and recipe.head in MAP_HEADS:
+        yield f"pooling must be 'own' for the head {recipe.head!r}, which takes the map; got {recipe.pooling!r}"
+    if (recipe.head_hidden or recipe.head_norm) and recipe.head in MAP_HEADS:
+        yield f"head_hidden and head_norm must be left out for the head {recipe.head!r}"
 
 
 def _keypoint_problems(recipe: Recipe) -> Iterator[str]:
     """Name settings of keypoints that do not go together."""
+    for name in ("class_weights", "cutmix", "mixup"):
+        if getattr(recipe, name):
+            yield f"{name} must be left out for keypoints; got {getattr(recipe, name)!r}"
     if recipe.loss == "simcc" and recipe.head != "simcc":
-        yield f"loss must be one for the head {recipe.head!r}; got 'simcc'"
-    if recipe.crop_to_box is not None and recipe.crop_to_points is not None:
-        yield f"crop_to_points must be left out beside crop_to_box; got {recipe.crop_to_points!r}"
+        yield f"loss must be {_choices('loss', recipe)} for the head {recipe.head!r}; got 'simcc'"
     if recipe.targets == "pixels" and recipe.head != "coordinates":
         yield f"targets must be 'normalised' for the head {recipe.head!r}; got 'pixels'"
     if recipe.head in MAP_HEADS and recipe.epochs == 0:
         yield f"epochs must be at least 1 for the head {recipe.head!r}, which is not probed; got 0"
+    yield from _measuring_problems(recipe)
+
+
+def _measuring_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings of what is looked at and how points are measured that contradict each other, or are not heeded."""
+    if recipe.crop_to_box is not None and recipe.crop_to_points is not None:
+        yield f"crop_to_points must be left out beside crop_to_box; got {recipe.crop_to_points!r}"
     if recipe.nme_by == "points" and not recipe.nme_points:
-        yield "nme_points must be given where nme_by is 'points'; got none"
+        yield "nme_points must be given where nme_by is 'points', e.g. 36,45; got none"
+    if recipe.nme_points and recipe.nme_by != "points":
+        yield f"nme_by must be 'points' beside nme_points; got {recipe.nme_by!r}. Leave one of the two out"
+    if recipe.label_smoothing:
+        yield f"label_smoothing must be 0 for keypoints: only classes are smoothed; got {recipe.label_smoothing:g}"
+
+
+def _other_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings of any task that do not go together."""
+    if recipe.batch_size % recipe.num_devices:
+        yield f"batch_size must be a multiple of num_devices; got {recipe.batch_size} and {recipe.num_devices}"
+    if recipe.validation_fraction + recipe.test_fraction >= 1:
+        shares = f"{recipe.validation_fraction:g} and {recipe.test_fraction:g}"
+        yield f"validation_fraction must be below 1 with test_fraction, or nothing is left to train on; got {shares}"
+    if any(later <= earlier for earlier, later in pairwise([*recipe.epochs_before, recipe.epochs])):
+        before = ", ".join(map(str, recipe.epochs_before))
+        yield f"epochs_before must be rising numbers below epochs, {recipe.epochs}; got {before}"
+    if recipe.from_sha256 is not None and recipe.from_run is None:
+        yield f"from_sha256 must be left out without from_run; got {recipe.from_sha256!r}"
 
 
 def make_recipe(
@@ -414,7 +618,8 @@ def make_recipe(
     try:
         recipe = Recipe(**settings)
     except ValidationError as error:
-        raise RecipeError(all_at_once([*problems, *_word_problems(error, place, flags)])) from None
+        misfits = _misfits(settings, error)
+        raise RecipeError(all_at_once([*problems, *_word_problems(error, misfits, place, flags)])) from None
     if problems:
         raise RecipeError(all_at_once(problems))
     return recipe
@@ -444,19 +649,42 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise RecipeError(must_be("--recipe", "a TOML file", str(path), f"{error}.")) from None
 
 
-def _word_problems(error: ValidationError, place: str, flags: Collection[str]) -> list[str]:
+def _word_problems(error: ValidationError, misfits: Sequence[str], place: str, flags: Collection[str]) -> list[str]:
+    """Word what is wrong: each setting by itself, then those that do not go together; named as they were given."""
+
+    def where(name: str) -> str:
+        return flag_name(name) if name in flags else f"{place}.{name}"
+
     messages: dict[str, str] = {}
     for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        where = flag_name(name) if name in flags else f"{place}.{name}"
+        if not problem["loc"]:
+            continue
+        name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            message = must_be(where, "a known setting", problem["input"], _near_setting(name))
-        elif name == "settings":
-            message = problem["msg"].removeprefix("Value error, ") + "."
+            message = must_be(where(name), "a known setting", problem["input"], _near_setting(name))
         else:
-            message = must_be(where, _expected(problem), problem["input"], _near_choice(problem))
-        messages.setdefault(f"{name}{problem['type'] if name == 'settings' else ''}", message)
+            message = must_be(where(name), _expected(problem), problem["input"], _near_choice(problem))
+        messages.setdefault(name, message)
+    for misfit in misfits:
+        name, _, rest = misfit.partition(" ")
+        messages[misfit] = f"{where(name) if name in Recipe.model_fields else name} {rest}."
     return list(messages.values())
+
+
+def _misfits(settings: Mapping[str, Any], error: ValidationError) -> list[str]:
+    """Give what does not go together, a line each that begins with a setting's name; also beside what is wrong alone.
+
+    Of settings that are wrong by themselves nothing more is said.
+    """
+    wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+    if wrong:
+        try:
+            Recipe(**{name: value for name, value in settings.items() if name not in wrong})
+        except ValidationError as rest:
+            error = rest
+    texts = [problem["msg"].removeprefix("Value error, ") for problem in error.errors() if not problem["loc"]]
+    lines = [line for text in texts for line in text.splitlines() if "task" not in wrong]
+    return [line for line in lines if not wrong & set(re.findall(r"\w+", line))]
 
 
 def _near_setting(name: str) -> str:

@@ -5,29 +5,33 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from headstart.ancestry import ancestors_of, learned_by
 from headstart.data.label_matching import with_classes_of
-from headstart.data.sources import read_source
+from headstart.data.sources import check_nme_points, read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, SourceError, must_be
-from headstart.keypoint_scoring import KeypointScoring, save_keypoint_predictions, score_keypoints
-from headstart.label_scoring import LabelScoring, save_label_predictions, score_labels
+from headstart.keypoint_scoring import score_keypoints
+from headstart.label_scoring import score_labels
 from headstart.models.bundle import Bundle, load_bundle
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe
 from headstart.resolution import inherited_labels
 from headstart.runs import RunFolder
-from headstart.scoring import Scoring, save_metrics, save_predictions, score
+from headstart.scoring import save_metrics, save_predictions, score
 from headstart.training.fit import choose_device
+from headstart.wording import counted
 
-AnyScoring = Scoring | KeypointScoring | LabelScoring
+if TYPE_CHECKING:
+    from headstart.scoring import AnyScoring
+
 _CROPS: Final = ("crop_to_box", "crop_to_points")
+_NORMALISERS: Final = ("nme_by", "nme_points")
 
 
 def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> AnyScoring:
@@ -58,7 +62,9 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
     for line in scoring.describe():
         say(line)
     if out:
-        _save(scoring, found.table, bundle, out)
+        save_predictions(scoring, out / "predictions.parquet")
+        seconds = {"scoring": scoring.log.seconds["total"]}
+        save_metrics(scoring, found.table, out / "metrics.json", seconds=seconds)
         say(f"saved: {out / 'metrics.json'}, {out / 'predictions.parquet'}")
     return scoring
 
@@ -66,9 +72,10 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
 def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> AnyScoring:
     threads = recipe.num_threads
     if bundle.keypoints is not None:
-        asked = {name: getattr(recipe, name) for name in ("nme_by", "nme_points") if name in recipe.model_fields_set}
+        asked = {name: getattr(recipe, name) for name in _NORMALISERS} if _names_normaliser(recipe) else {}
         asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
         how = run.recipe.model_copy(update={"num_threads": threads, **asked})
+        check_nme_points(how, bundle.keypoints.num_keypoints)
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
     if bundle.labels is not None:
         return score_labels(
@@ -79,16 +86,6 @@ def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData)
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
         seed=run.recipe.seed, num_threads=threads,
     )  # fmt: skip
-
-
-def _save(scoring: AnyScoring, table: SampleTable, bundle: Bundle, out: Path) -> None:
-    if isinstance(scoring, KeypointScoring):
-        save_keypoint_predictions(scoring, out / "predictions.parquet")
-    elif isinstance(scoring, LabelScoring):
-        save_label_predictions(scoring, out / "predictions.parquet")
-    else:
-        save_predictions(scoring, bundle.class_names, out / "predictions.parquet")
-    save_metrics(scoring, table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]})
 
 
 def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Path) -> PreparedData:
@@ -141,12 +138,18 @@ def _labels_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     """Give how the model's several labels are read, where the user does not say it."""
     found = inherited_labels(run.recipe.model_dump(exclude_none=True), recipe.model_dump(exclude_none=True))
     found.pop("label_weights", None)
-    return found | {"monitor": run.recipe.monitor} if found else {}
+    followers = ("monitor", "loss", "label_smoothing", "focal_gamma", "focal_alpha")
+    return found | {name: getattr(run.recipe, name) for name in followers} if found else {}
 
 
 def _names_crop(recipe: Recipe) -> bool:
     """Say whether the user named which part of the photos the model shall look at: boxes may be called otherwise."""
     return any(getattr(recipe, name) is not None for name in _CROPS)
+
+
+def _names_normaliser(recipe: Recipe) -> bool:
+    """Say whether the user named what errors shall be divided by; else the run's own length holds."""
+    return any(name in recipe.model_fields_set for name in _NORMALISERS)
 
 
 def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
@@ -159,10 +162,10 @@ def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
 
 
 def _say_overlap(run: RunFolder, frame: pl.DataFrame) -> None:
-    """Say how many of the photos the run has learned from: they flatter the score."""
-    seen = learned_by(ancestors_of(run.path)).hashes
-    count = frame.filter(pl.col("content_hash").is_in(list(seen))).height
-    if count:
-        say(
-            f"Careful: {count:,} of {frame.height:,} photos were trained on or validated with; they flatter this score."
-        )
+    """Say how many of the photos scored the run has learned from: they flatter the score."""
+    seen, scored = learned_by(ancestors_of(run.path)).hashes, frame.filter(pl.col("excluded").is_null())
+    num_known = scored.filter(pl.col("content_hash").is_in(list(seen)))["path"].n_unique()
+    if num_known:
+        known = counted(num_known, "photo was", "photos were")
+        of = f"of the {scored['path'].n_unique():,} that are scored"
+        say(f"Careful: {known} trained on or validated with, {of}: that flatters the score.")

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from headstart.errors import RunError, must_be
 from headstart.files import write_json
-from headstart.recipe import MAP_HEADS, Recipe, make_recipe, read_recipe
+from headstart.recipe import Recipe, make_recipe, read_recipe
+from headstart.recipe_defaults import MAP_HEADS
 
 PACKAGES = (
     "headstart", "torch", "timm", "lightning", "openvino", "opencv-python-headless", "simplejpeg", "pillow", "numpy",
@@ -48,6 +49,9 @@ class RunFolder:
     def create(cls, path: Path, recipe: Recipe) -> RunFolder:
         """Make a new run folder with the recipe in it.
 
+        The recipe of a run that was extended is carried out in the same parts: the folder's own recipe has the epochs
+        of the first, and ``epochs_to_come`` those of the others.
+
         Raises:
             RunError: The folder holds something already; nothing is overwritten.
         """
@@ -58,9 +62,10 @@ class RunFolder:
             remedy = f"Go on with it: headstart train --resume {path}" if is_begun else "Name another one."
             raise RunError(must_be("--out", "a new or empty folder", str(path), remedy))
         path.mkdir(parents=True, exist_ok=True)
-        write_json(
-            path / "run.json", {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(), "seconds": {}}
-        )
+        first, *to_come = *recipe.epochs_before, recipe.epochs
+        recipe = recipe.model_copy(update={"epochs": first, "epochs_before": ()})
+        facts = {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(), "seconds": {}}
+        write_json(path / "run.json", facts | ({"epochs_to_come": to_come} if to_come else {}))
         recipe.save(path / "recipe.toml")  # last: a folder with it is a run that can be resumed
         return cls(path, recipe)
 
@@ -82,17 +87,51 @@ class RunFolder:
         Raises:
             RunError: It has as many epochs already.
         """
+        if epochs == self.recipe.epochs and not self.is_finished:
+            return self
         if epochs <= self.recipe.epochs:
             raise RunError(must_be("--epochs", f"more than the run's {self.recipe.epochs}", epochs, "Raise it."))
         if self.recipe.unfreeze == "none" and self.recipe.head not in MAP_HEADS:
             raise RunError(must_be("--epochs", "given to a run that fine-tunes", "--unfreeze none", "Train anew."))
+        update: dict[str, Any] = {"epochs": epochs}
+        done: dict[str, Any] = {"epochs": self.recipe.epochs, "to": epochs}
+        to_come = [later for later in self.epochs_to_come if later > epochs]
         if self.is_finished:
             scores = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
-            done = {"epochs": self.recipe.epochs, "to": epochs, "test": scores.get("test")}
-            self.note(extensions=[*self.facts.get("extensions", []), done], is_extending=True)
-        recipe = self.recipe.model_copy(update={"epochs": epochs})
+            extensions = [*self.facts.get("extensions", []), done | {"test": scores.get("test")}]
+            self.note(extensions=extensions, is_extending=True, epochs_to_come=to_come)
+            update["epochs_before"] = (*self.recipe.epochs_before, self.recipe.epochs)
+        elif (self.path / "checkpoints").exists():
+            self.note(raised_midway=[*self.facts.get("raised_midway", []), done], epochs_to_come=to_come)
+        recipe = self.recipe.model_copy(update=update)
         recipe.save(self.path / "recipe.toml")  # the old report stays until the new one is written
         return RunFolder(self.path, recipe)
+
+    @property
+    def epochs_to_come(self) -> list[int]:
+        """Epochs in all of each part that the recipe has beyond this one."""
+        return self.facts.get("epochs_to_come", [])
+
+    def describe_repetition(self) -> list[str]:
+        """Say how the run is repeated, and what is not."""
+        recipe = self.recipe
+        same = "with the same files, machine and versions to the bit on a CPU, nearly on a GPU"
+        lines = [f"headstart train --recipe {self.path / 'recipe.toml'} --out NEW repeats the run: {same}."]
+        if recipe.epochs_before:
+            parts = ", then on to ".join(map(str, (*recipe.epochs_before, recipe.epochs)))
+            lines.append(f"It trains {parts} epochs, as this run was extended.")
+        if recipe.from_run is not None:
+            known = f" (SHA-256 {recipe.from_sha256[:12]}…); others are refused" if recipe.from_sha256 else ""
+            lines.append(f"It starts from the weights that {recipe.from_run} had{known}.")
+        return [*lines, *self.describe_unrepeatable()]
+
+    def describe_unrepeatable(self) -> list[str]:
+        """Say what no recipe repeats: that the epochs were raised in the middle of training."""
+        return [
+            f"The recipe does not repeat {self.path}: its epochs were raised from {one['epochs']} to {one['to']} in "
+            "the middle of training, so its learning rates were those of neither. The weights will be others."
+            for one in self.facts.get("raised_midway", [])
+        ]
 
     @property
     def is_finished(self) -> bool:
@@ -134,6 +173,17 @@ class RunFolder:
             raise RunError(must_be("RUN", "free", str(self.path), "Another process is training it.")) from None
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Nothing is lost. Go on with: headstart train --resume {self.path}") from None
+
+
+def weights_hash(folder: Path) -> str | None:
+    """Give the SHA-256 of the weights of a run or a bundle, as its bundle.json says; None where there is no bundle."""
+    for file in (folder / "bundle.json", folder / "bundle" / "bundle.json"):
+        if file.is_file():
+            try:
+                return json.loads(file.read_text(encoding="utf-8"))["weights"]["sha256"]
+            except (ValueError, LookupError, TypeError):
+                return None  # a damaged one is refused where it is loaded
+    return None
 
 
 def _is_new(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from headstart.data.table import SampleTable
 from headstart.evaluation.calibration import apply_temperature, fit_temperature
 from headstart.evaluation.classification import Evaluation, evaluate
+from headstart.evaluation.intervals import describe_basis
 from headstart.files import write_json, written_aside
 from headstart.models.inference import InferenceLog, run_network
 
@@ -43,6 +44,7 @@ class Scoring:
         temperature: Fitted on validation, or given.
         notes: What the user should know, a sentence each.
         log: What running the network took.
+        class_names: Name of each column of ``probabilities``.
     """
 
     evaluations: dict[str, Evaluation]
@@ -51,6 +53,7 @@ class Scoring:
     temperature: float
     notes: tuple[str, ...]
     log: InferenceLog
+    class_names: tuple[str, ...]
 
     @property
     def details(self) -> dict[str, Any]:
@@ -66,16 +69,35 @@ class Scoring:
                 f"{name.replace('_', ' ')} {scores[name].value:.4f} ({scores[name].low:.4f} to {scores[name].high:.4f})"
                 for name in ("accuracy", "balanced_accuracy", "macro_f1")
             )
-            of = f"{evaluation.num_samples:,} images"
-            if evaluation.num_units < evaluation.num_samples:
-                of += f" in {evaluation.num_units:,} groups"
+            of = describe_basis(evaluation.num_samples, evaluation.num_units, noun="image")
             lines.append(f"{split}: {shown}; 95 % intervals over {of}")
         return lines
+
+    @property
+    def predictions(self) -> pl.DataFrame:
+        """Rows of predictions.parquet: path, split, label, predicted (class names), then a probability of each class.
+
+        A class that is named like one of the first columns has " (class)" added to its column's name.
+        """
+        names = pl.Series(self.class_names, dtype=pl.String)
+        frame = self.rows.select("path", "split").with_columns(
+            names[self.rows["label"].to_numpy()].alias("label"),
+            names[self.probabilities.argmax(axis=1)].alias("predicted"),
+        )
+        columns = [
+            pl.Series(f"{name} (class)" if name in PREDICTION_COLUMNS else name, self.probabilities[:, number])
+            for number, name in enumerate(self.class_names)
+        ]
+        return frame.with_columns(columns)
 
     def of_split(self, split: str) -> tuple[pl.DataFrame, NDArray[np.float64]]:
         """Give the rows and probabilities of one split."""
         chosen = (self.rows["split"] == split).to_numpy()
         return self.rows.filter(pl.lit(pl.Series(chosen))), self.probabilities[chosen]
+
+
+if TYPE_CHECKING:
+    AnyScoring = Scoring | KeypointScoring | LabelScoring
 
 
 def score(
@@ -117,34 +139,18 @@ def score(
                 logits[chosen], labels[chosen], class_names=table.class_names,
                 units=rows["unit"].to_numpy()[chosen], temperature=temperature, seed=seed,
             )  # fmt: skip
-    return Scoring(evaluations, rows, apply_temperature(logits, temperature), temperature, notes, log)
+    probabilities = apply_temperature(logits, temperature)
+    return Scoring(evaluations, rows, probabilities, temperature, notes, log, table.class_names)
 
 
-def save_predictions(scoring: Scoring, class_names: tuple[str, ...], path: Path) -> None:
-    """Write predictions.parquet: path, split, label, predicted (class names), then one probability column per class.
-
-    A class that is named like one of the first columns has " (class)" added to its column's name.
-    """
-    names = pl.Series(class_names, dtype=pl.String)
-    frame = scoring.rows.select("path", "split").with_columns(
-        names[scoring.rows["label"].to_numpy()].alias("label"),
-        names[scoring.probabilities.argmax(axis=1)].alias("predicted"),
-    )
-    columns = [
-        pl.Series(f"{name} (class)" if name in PREDICTION_COLUMNS else name, scoring.probabilities[:, number])
-        for number, name in enumerate(class_names)
-    ]
+def save_predictions(scoring: AnyScoring, path: Path) -> None:
+    """Write predictions.parquet: what the network said of each sample scored."""
     with written_aside(path) as aside:
-        frame.with_columns(columns).write_parquet(aside)
+        scoring.predictions.write_parquet(aside)
 
 
 def save_metrics(
-    scoring: Scoring | KeypointScoring | LabelScoring,
-    table: SampleTable,
-    path: Path,
-    *,
-    seconds: Mapping[str, float],
-    **more: Any,
+    scoring: AnyScoring, table: SampleTable, path: Path, *, seconds: Mapping[str, float], **more: Any
 ) -> None:
     """Write metrics.json: task, scores with intervals by split, counts, seconds by stage, and what else is given."""
     counts = {

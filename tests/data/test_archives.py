@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.data.archives import unpack
+from headstart.data.archives import copy_members, list_members, unpack
 from headstart.data.sources import read_source
 from headstart.errors import SourceError
 from headstart.recipe import make_recipe
@@ -77,6 +77,16 @@ def test_a_top_folder_is_entered_only_where_it_is_alone(tmp_path: Path) -> None:
     assert "cat/1.jpg" in contents(unpack(make_zip(tmp_path / "a.zip", files), tmp_path / "o", max_bytes=9).folder)
     nested = {"p/p/cat/1.jpg": b"", "p/p/dog/2.jpg": b"", "__MACOSX/x": b""}
     assert "cat/1.jpg" in contents(unpack(make_zip(tmp_path / "b.zip", nested), tmp_path / "o", max_bytes=9).folder)
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_members_are_named_and_copied_without_unpacking(tmp_path: Path, make: object) -> None:
+    archive = tmp_path / ("a.zip" if make is make_zip else "a.tar")
+    make(archive, {"./d/1.jpg": b"photo", "./d/1.json": b"{}", "./d/2.json": b"[1]"})
+    assert list_members(archive, max_bytes=LARGE) == ["d/1.jpg", "d/1.json", "d/2.json"]
+    found = copy_members(archive, ["d/2.json", "d/1.json"], tmp_path, max_bytes=LARGE)
+    assert {name: path.read_bytes() for name, path in found.items()} == {"d/1.json": b"{}", "d/2.json": b"[1]"}
+    assert list(copy_members(archive, ["d/2.json", "d/1.json"], tmp_path, max_bytes=2)) == ["d/1.json"]
 
 
 def test_an_unchanged_archive_is_unpacked_once(tmp_path: Path) -> None:

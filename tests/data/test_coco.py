@@ -28,6 +28,7 @@ def test_each_coco_annotation_is_a_sample_and_its_photo_the_group(tmp_path: Path
     assert visible_of(table.kept).tolist() == [[True, True], [True, False], [True, True]]
     assert boxes_of(table.kept)[0].tolist() == [1, 2, 11, 22]
     assert layout_of(table).names == ("eye", "nose")
+    assert layout_of(table).box_names == ("bbox",)
     assert details(table) == {"3.jpg": "no annotation: nothing annotates it"}
 
 

@@ -232,6 +232,35 @@ def test_a_name_in_another_normal_form_pairs(tmp_path: Path) -> None:
     assert read(tmp_path).kept.height == 1
 
 
+def test_a_box_that_is_nowhere_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg", "2.jpg")
+    for number in (1, 2):
+        write(tmp_path / f"{number}.json", driver(f"{number}.jpg", seventy()))
+    words = r"--crop-to-box must be a box of .*; got 'Nose'. Boxes there are: 'Face', 'Leye', 'Mouth'\."
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path, crop_to_box="Nose")
+    with pytest.raises(SourceError, match=r"got 'Fase'\. Did you mean 'Face'\? Boxes there are"):
+        read(tmp_path, crop_to_box="Fase")
+    assert layout_of(read(tmp_path)).box_names == ("Face", "Leye", "Mouth")
+
+
+def test_points_are_no_box_and_data_without_one_says_so(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg")
+    write(tmp_path / "1.json", {"points": [10, 20, 30, 40], "size": [640, 480]})
+    with pytest.raises(SourceError, match=r"got 'face'\. There is no box at all"):
+        read(tmp_path, crop_to_box="face")
+
+
+def test_the_only_face_of_a_list_has_its_own_box(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg", "2.jpg")
+    faces = [{"pts": [[x, 1], [x, 2]], "box": [x, 0, x + 10, 10]} for x in (20, 40)]
+    write(tmp_path / "1.json", {"faces": faces})
+    write(tmp_path / "2.json", {"faces": faces[1:]})
+    table = read(tmp_path, points_key="faces[].pts", crop_to_box="box")
+    assert boxes_of(table.kept)[:, 0].tolist() == [20, 40, 40]
+    assert layout_of(table).box_names == ("box",)
+
+
 # --- one JSON for all
 
 

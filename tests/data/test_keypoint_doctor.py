@@ -102,7 +102,8 @@ def test_swapping_is_judged_by_given_pairs_unless_the_shapes_contradict_them():
     assert rows_of(examine(points, visible, sizes, ((0, 1), (3, 4))), "mirrored") == {4}
     found = examine(points, visible, sizes, ((0, 3), (1, 4)))
     assert "mirrored" not in found.counts
-    assert "with these pairs" in " ".join(found.notes)
+    assert "Swapped left and right are not looked for" in found.notes[0]
+    assert "with these pairs" in found.pairs.reason
 
 
 def test_upside_down_and_sideways_samples_are_turned():

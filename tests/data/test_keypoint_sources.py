@@ -1,7 +1,9 @@
 """Keypoint sources as a whole: file names, places, the task's guess, and counts that add up."""
 
+import io
 import json
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -9,9 +11,12 @@ import numpy as np
 import pytest
 
 from annotated_photos import details, driver, photos, read, seventy, write
-from headstart.data.keypoint_sources import looks_like_keypoints
+from headstart.data.keypoint_guess import looks_like_keypoints
 from headstart.data.keypoints import points_of
+from headstart.data.sources import guess_task, read_source
 from headstart.errors import SourceError
+from headstart.recipe import make_recipe
+from headstart.resolution import completed
 
 PTS = "version: 1\nn_points: 1\n{\n1 2\n}\n"
 
@@ -56,6 +61,122 @@ def test_an_archive_of_photos_and_points_is_unpacked_and_read(tmp_path: Path) ->
         archive.writestr("images/가.jpg", b"x")
         archive.writestr("labels/가.json", json.dumps({"points": [[1, 2], [3, 4]]}))
     assert read(tmp_path / "all.zip").kept["path"].to_list() == ["images/가.jpg"]
+
+
+def packed(archive: Path, files: dict[str, str]) -> Path:
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as written:
+            for name, text in files.items():
+                written.writestr(name, text)
+        return archive
+    with tarfile.open(archive, "w:gz") as written:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            written.addfile(info, io.BytesIO(text.encode()))
+    return archive
+
+
+def faces_archive(archive: Path, **labels: str) -> Path:
+    """Photos and annotations in twin folders, below one folder."""
+    files = {f"faces/images/{name}.jpg": "x" for name in labels}
+    return packed(archive, files | {f"faces/labels/{name}.json": text for name, text in labels.items()})
+
+
+@pytest.mark.parametrize("name", ["faces.zip", "faces.tar.gz"])
+def test_annotations_in_an_archive_are_found_without_a_flag(tmp_path: Path, name: str) -> None:
+    good = json.dumps(driver("1.jpg", seventy()))
+    archive = faces_archive(tmp_path / name, a=good, b=good)
+    assert guess_task({"data": str(archive)}) == guess_task({"data": str(archive / "faces")}) == {"task": "keypoints"}
+    assert guess_task({"data": str(archive / "faces" / "images")}) == {}
+    table = read(archive)
+    assert table.kept["path"].to_list() == ["images/a.jpg", "images/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "answer"),
+    [
+        ({"d/points.csv": "path,x1,y1,x2,y2,x3,y3\n1.jpg,1,2,3,4,5,6\n", "d/images/1.jpg": ""}, True),
+        ({"d/deep/points.csv": "path,x1,y1,x2,y2,x3,y3\n1.jpg,1,2,3,4,5,6\n", "d/1.jpg": ""}, False),
+        ({"a/1.jpg": "", "b/1.pts": PTS}, True),
+        ({"a/1.jpg": "", "__MACOSX/1.pts": PTS}, False),
+        ({"cat/1.jpg": "", "dog/2.jpg": "", "dog/2.json": '{"label": "dog"}'}, False),
+        ({}, False),
+    ],
+)
+def test_keypoints_in_an_archive_are_recognised_by_a_look(tmp_path: Path, files: dict[str, str], answer: bool) -> None:
+    assert looks_like_keypoints(packed(tmp_path / "a.zip", files)) is answer
+
+
+def test_a_damaged_archive_is_looked_at_without_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK no zip")
+    (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b no gzip")
+    assert not any(looks_like_keypoints(tmp_path / name) for name in ("a.zip", "a.tar.gz", "nowhere.zip"))
+
+
+def test_messages_about_an_archive_name_its_own_paths(tmp_path: Path) -> None:
+    archive = faces_archive(tmp_path / "faces.zip", a="{", b="{")
+    words = (
+        r"faces\.zip/faces must be annotations that can be read; got 2 annotation files, all broken: labels/a\.json is"
+    )
+    with pytest.raises(SourceError, match=words) as caught:
+        read(archive)
+    assert "unpacked" not in str(caught.value)
+
+
+def test_notes_and_details_about_an_archive_name_its_own_paths(tmp_path: Path) -> None:
+    files = {"points.csv": "path,x1,y1,x2,y2\n1.jpg,10,20,30,40\n9.jpg,10,20,30,40\n", "images/1.jpg": "x"}
+    table = read(packed(tmp_path / "faces.zip", files))
+    assert details(table) == {"9.jpg": f"missing: no such file, and none of this name below {tmp_path / 'faces.zip'}"}
+    assert not any("unpacked" in note for note in table.notes)
+
+
+def test_a_part_of_an_archive_is_named_like_a_folder(tmp_path: Path) -> None:
+    good = json.dumps({"points": [[1, 2], [3, 4]]})
+    archive = faces_archive(tmp_path / "faces.zip", a=good, b=good)
+    parts = {name: str(archive / "faces" / folder) for name, folder in (("data", "images"), ("annotations", "labels"))}
+    table = read_source(make_recipe({"task": "keypoints", **parts}), unpack_dir=tmp_path / "unpacked")
+    assert table.kept["path"].to_list() == ["a.jpg", "b.jpg"]
+    assert not any("reused" in note for note in table.notes)
+    with pytest.raises(SourceError, match=r"--annotations must be .*faces.zip/nowhere'. faces.zip holds no nowhere"):
+        read(archive, annotations=archive / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "names", [("1.jpg", "1.json", "2.jpg", "2.json"), ("i/1.jpg", "l/1.json", "i/2.jpg", "l/2.json"),
+              ("A/1.jpg", "A/1.json", "B/2.jpg", "B/2.json"), ("1.jpg", "2.jpg", "all.json"),
+              ("i/1.jpg", "i/2.jpg", "all.json")],
+)  # fmt: skip
+def test_annotations_that_are_all_broken_are_said_to_be(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        write(tmp_path / "all" / name, '{"a": ' if name.endswith(".json") else "x")
+    broken = [name for name in names if name.endswith(".json")]
+    number = "1 annotation file, broken" if len(broken) == 1 else "2 annotation files, all broken"
+    recipe = make_recipe(completed({"data": str(tmp_path / "all")}))
+    with pytest.raises(
+        SourceError, match=rf"must be annotations that can be read; got {number}: {broken[0]} is broken"
+    ):
+        read_source(recipe, unpack_dir=tmp_path / "unpacked")
+
+
+def test_a_broken_json_does_not_make_classes_keypoints(tmp_path: Path) -> None:
+    photos(tmp_path, *(f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(4)))
+    write(tmp_path / "cat" / "1.json", "{")
+    assert looks_like_keypoints(tmp_path) is False
+
+
+def test_annotations_after_thousands_of_photos_are_found(tmp_path: Path) -> None:
+    photos(tmp_path, *(f"images/{number}.jpg" for number in range(2100)))
+    write(tmp_path / "labels" / "1.json", {"points": [[1, 2], [3, 4]]})
+    assert looks_like_keypoints(tmp_path) is True
+
+
+def test_photos_with_points_that_are_taken_for_classes_say_what_they_are(tmp_path: Path) -> None:
+    photos(tmp_path, "1.jpg")
+    write(tmp_path / "1.json", {"points": [[1, 2], [3, 4]]})
+    recipe = make_recipe({"task": "classification", "data": str(tmp_path)})
+    with pytest.raises(SourceError, match=r"got photos with annotations of points\. Say --task keypoints"):
+        read_source(recipe, unpack_dir=tmp_path / "unpacked")
 
 
 @pytest.mark.parametrize("name", ["labels", "labels/all.json"])
@@ -133,7 +254,10 @@ def test_a_loop_of_links_is_left(tmp_path: Path) -> None:
         ({"1.jpg": ""}, "got none. Name them: --annotations"),
         ({"1.jpg": "", "who.csv": "path,who\n1.jpg,A\n"}, "tables without points: 'who.csv'"),
         ({"1.jpg": "", "1.json": "{}", "1.pts": "{}"}, "one form of annotations; got"),
-        ({"1.jpg": "", **{f"{n}.json": "{" for n in range(3)}}, "got 0.json is broken JSON at line 1, column 2"),
+        (
+            {"1.jpg": "", **{f"{n}.json": "{" for n in range(3)}},
+            "got 3 annotation files, all broken: 0.json is broken JSON at line 1, column 2",
+        ),
         ({"1.jpg": "", "1.json": "[]"}, "annotations with a list of points; got none in 1 looked at"),
         ({"1.jpg": "", "1.json": "[" * 100_000}, "is nested too deeply"),
         ({"1.jpg": "", "1.json": '{"a":' * 5000 + "1" + "}" * 5000}, "too deeply|got none"),

@@ -27,14 +27,17 @@ def test_python_and_toml_may_give_lists_and_tables(tmp_path):
 
 def test_several_labels_in_a_cell_bring_their_own_defaults():
     recipe = make_recipe({"multi_label": "tags"})
-    assert (recipe.monitor, recipe.label_smoothing) == ("mean_average_precision", 0.0)
-    assert Recipe().label_smoothing == 0.1
+    assert (recipe.monitor, recipe.loss, recipe.label_smoothing) == ("mean_average_precision", "bce", 0.0)
+    assert (Recipe().loss, Recipe().label_smoothing) == ("cross_entropy", 0.1)
 
 
 def test_another_form_of_labels_given_anew_drops_what_followed_from_the_old():
     base = make_recipe({"multi_label": "tags", "label_separator": ";"}).model_dump(exclude_none=True)
     recipe = make_recipe(completed({"label": "mask,age", "data": "x.csv"}, base))
     assert (recipe.labels.form, recipe.monitor, recipe.label_separator) == ("heads", "accuracy", None)
+    assert (recipe.loss, recipe.label_smoothing) == ("cross_entropy", 0.1)
+    back = make_recipe(completed({"multi_label": "tags"}, recipe.model_dump(exclude_none=True)))
+    assert (back.labels.form, back.loss, back.monitor) == ("multi", "bce", "mean_average_precision")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,8 @@ def test_another_form_of_labels_given_anew_drops_what_followed_from_the_old():
         ({"label": "a", "monitor": "exact"}, "monitor must be one for one label; got 'exact'"),
         ({"label": "a,b", "monitor": "micro_f1"}, "monitor must be one for several heads"),
         ({"multi_label": "a", "monitor": "accuracy"}, "monitor must be one for multi_label"),
+        ({"multi_label": "a", "loss": "focal"}, "loss must be 'bce' for multi_label; got 'focal'"),
+        ({"label": "a,b", "loss": "focal", "focal_alpha": 0.3}, "focal_alpha must be left out for several heads"),
         ({"task": "keypoints", "label": "a,b"}, "label must be left out for keypoints"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Converting: any form of annotations becomes one CSV, which is read back as the same samples."""
 
+import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -87,6 +88,20 @@ def test_many_left_out_are_counted_after_twenty(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert printed.count("nothing annotates it") == 20
     assert "  and 9 more\n" in printed
+
+
+def test_a_csv_of_an_archive_says_how_it_is_read_and_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console.cache_clear()
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        archive.writestr("images/1.jpg", b"x")
+        archive.writestr("labels/1.json", '{"points": [[1, 2], [3, 4]]}')
+    out = tmp_path / "points.csv"
+    first = headstart.convert(tmp_path / "faces.zip", out=out)
+    printed = capsys.readouterr().out
+    assert f"to read the CSV, give {tmp_path / 'faces.zip'} --annotations {out}." in printed
+    assert "--image-root" not in printed
+    again = read(tmp_path / "faces.zip", annotations=out)
+    assert again.kept["path"].to_list() == first.kept["path"].to_list() == ["images/1.jpg"]
 
 
 def test_the_file_that_is_read_is_never_written(tmp_path: Path) -> None:

@@ -164,6 +164,11 @@ def test_a_box_without_area_excludes_the_row_where_it_is_asked_for(tmp_path: Pat
 
 def test_a_box_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     photos(tmp_path, "1.jpg")
+    header = "path,x1,y1,x2,y2,leye_x1,leye_y1,leye_x2,leye_y2,head_left,head_top,head_width,head_height"
+    table = write(tmp_path / "boxes.csv", f"{header}\n1.jpg,{','.join('12345678')},1,2,3,4\n")
+    with pytest.raises(SourceError, match=r"got 'nose'\. Boxes there are: 'leye', 'head'\."):
+        read(table, crop_to_box="nose")
+    assert layout_of(read(table)).box_names == ("leye", "head")
     with pytest.raises(SourceError, match=r"--crop-to-box must be four columns of p.csv, or a prefix.*got 'face'"):
         read(write(tmp_path / "p.csv", "path,x1,y1,x2,y2\n1.jpg,1,2,3,4\n"), crop_to_box="face")
 

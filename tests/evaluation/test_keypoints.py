@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -114,7 +116,7 @@ def test_the_order_of_samples_does_not_matter():
         assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high)), name
 
 
-@pytest.mark.parametrize("num_units", [1, 2, 5, 60])
+@pytest.mark.parametrize("num_units", [2, 5, 60])
 def test_an_interval_holds_its_value(num_units):
     given = answers(np.random.default_rng(1).normal(scale=5, size=(60, NUM_POINTS, 2)))
     result = scored(given, units=np.arange(60) % num_units)
@@ -124,6 +126,22 @@ def test_an_interval_holds_its_value(num_units):
         assert score.high <= 1 or not name.startswith(("auc", "failure")), name
     points = result.per_point
     assert ((points["nme_low"] <= points["nme"]) & (points["nme"] <= points["nme_high"])).all()
+
+
+def test_one_person_alone_gives_no_interval():
+    given = answers(np.random.default_rng(1).normal(scale=5, size=(60, NUM_POINTS, 2)))
+    result = scored(given, units=np.zeros(60))
+    assert not any(score.has_interval for score in result.scores.values())
+    assert result.to_metrics_json()["nme"] == {"value": values(result)["nme"], "low": None, "high": None}
+    assert result.per_point.select("nme_low", "nme_high").null_count().row(0) == (NUM_POINTS, NUM_POINTS)
+    assert "there is no interval" in result.notes[0]
+
+
+def test_a_point_that_one_person_shows_has_no_interval():
+    visible = np.ones((60, NUM_POINTS), bool)
+    visible[6:, 2] = False
+    result = scored(answers(np.array([3.0, 4.0]), visible=visible), units=np.arange(60) // 6)
+    assert result.per_point["nme_low"].is_null().to_list() == [False, False, True, False, False]
 
 
 def test_errors_that_go_with_the_person_widen_the_interval():
@@ -274,9 +292,19 @@ def test_a_side_without_samples_has_no_score():
     assert (found.num_seen, found.num_unseen) == (1, 0)
 
 
-def test_one_person_on_a_side_leaves_the_gap_open():
-    found = seen_against_unseen([1.0, 3.0, 5.0, 7.0], ["a", "a", "b", "b"], {"a"})
-    assert (found.gap.low, found.gap.value, found.gap.high) == (2.0, 4.0, 6.0)
+def test_one_person_on_a_side_leaves_the_gap_without_an_interval():
+    found = seen_against_unseen([1.0, 3.0, 5.0, 7.0, 5.0], ["a", "a", "b", "b", "c"], {"a"})
+    assert [score.has_interval for score in (found.seen, found.unseen, found.gap)] == [False, True, False]
+    assert found.gap.value == pytest.approx(17 / 3 - 2)
+
+
+def test_the_same_samples_have_one_interval_whatever_the_groups_are():
+    given = answers(shifted(np.random.default_rng(4).uniform(1, 9, size=60)))
+    groups, units = [f"person {number // 5}" for number in range(60)], np.arange(60) // 10  # two persons a burst
+    whole = scored(given, units=units, groups=groups)
+    found = seen_against_unseen(whole.sample_errors, groups, set(), units=units, num_resamples=300)
+    assert astuple(found.unseen) == pytest.approx(astuple(whole.scores["nme"]))
+    assert (found.num_unseen_groups, whole.num_units) == (12, 6)
 
 
 def test_groups_that_do_not_fit_are_refused():

@@ -85,6 +85,14 @@ def test_every_part_is_on_the_page(words, tmp_path):
     assert words in written(troubled_table(), tmp_path)
 
 
+def test_data_in_an_archive_is_called_by_the_archive(tmp_path):
+    table = made_up_table()
+    write_check_page(account(table), table, DrawnPixels(), tmp_path / "check.html", data=Path("내/faces.zip"))
+    page = (tmp_path / "check.html").read_text(encoding="utf-8")
+    assert "<h1>faces.zip</h1>" in page
+    assert "여름" not in page
+
+
 def test_the_page_needs_nothing_from_outside(tmp_path):
     page = written(troubled_table(), tmp_path)
     assert not re.findall(r"https?://|<script|<link|@import|url\(", page)

@@ -49,6 +49,8 @@ def test_a_class_that_is_never_predicted_is_named():
 def test_few_groups_are_warned_of():
     found = concerns(evaluation(600, units=np.arange(600) // 50))
     assert found["Few groups"].startswith("The 600 images come from 12 independent groups only.")
+    alone = concerns(evaluation(600, units=np.zeros(600)))["Few groups"]
+    assert alone == "The 600 images come from 1 independent group only. The intervals rest on that group."
 
 
 def test_probabilities_that_are_far_too_sure_are_warned_of():

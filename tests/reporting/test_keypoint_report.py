@@ -83,6 +83,7 @@ def made_up_results(names: tuple[str, ...] = NAMES, *, num_persons: int = 40) ->
         account=["245 images."], split=["Split by person."], worries=[Concern("Leak", "3 copies in train and test.")],
         seconds={"reading photos": {"total": 12.0}, "fine-tune": parts}, recipe={"head": "simcc"},
         versions={"torch": "2.8.0"}, hashes={"weights": "9f" * 32},
+        repetition=["headstart train --recipe r.toml --out NEW"],
     )  # fmt: skip
     return KeypointResults(
         run=run, layout=KeypointLayout(names, PAIRS, "Inferred from the mean shape."), test=test,
@@ -90,7 +91,7 @@ def made_up_results(names: tuple[str, ...] = NAMES, *, num_persons: int = 40) ->
         seen_unseen=seen_against_unseen(test.sample_errors, groups, set(groups[:20]), num_resamples=100),
         faces=example_faces(test, groups), paths=[f"test/{number}.jpg" for number in range(NUM_SAMPLES)],
         ancestry=["Continued from run 얼굴-1 (Adam 1e-3, 20 epochs)."],
-        split_counts=pl.DataFrame({"split": ["train", "validation", "test"], "images": [200, 20, 20]}),
+        split_counts=pl.DataFrame({"split": ["train", "validation", "test"], "samples": [200, 20, 20]}),
         contact_sheet=[SheetImage(IMAGE, FACE, np.arange(5) < 4)] * 12,
     )  # fmt: skip
 
@@ -133,7 +134,9 @@ def test_the_page_gives_the_answer_first(tmp_path):
     "words",
     [
         "3 copies in train and test.", "no annotation (5)", "resampled over 40 independent groups",
-        "Groups seen in training", "60 images of 20 groups", "points of NME", "true point",
+        "Groups seen in training", "60 samples of 20 groups", "points of NME", "true point",
+        "of the distance between the points", "120 test samples that took part in no choice", "samples found",
+        "Repeat this run", "headstart train --recipe r.toml --out NEW",
         "predicted point", "Worst", "In the middle", "Best", "test/",
         "Error of each point on the mean face: largest at", "Cumulative error curve. validation: ",
         "AUC up to 8", "Faces above 8", "Error in pixels", "5 points</small>", "2 pairs change places",
@@ -183,21 +186,57 @@ def test_any_history_makes_a_page(history, tmp_path):
 
 def test_one_person_is_warned_of(tmp_path):
     page = written(replace(made_up_results(num_persons=1), seen_unseen=None), tmp_path)
-    assert "All samples belong to one group" in page
-    assert "come from 1 independent group only" in page
+    assert "All samples scored belong to one group" in page
+    assert "no interval: one group alone" in page
+    assert "Intervals are" not in page
+    assert "95\xa0% interval <b>" not in page
+    assert "nan" not in plain(page)
+
+
+def test_one_person_on_a_side_is_said_instead_of_an_interval(tmp_path):
+    results, groups = made_up_results(), persons(40)
+    found = seen_against_unseen(results.test.sample_errors, groups, {groups[0]}, num_resamples=50)  # type: ignore[union-attr]
+    page = written(replace(results, seen_unseen=found), tmp_path)
+    assert "3 samples of 1 group<" in page
+    assert "no interval: one group alone" in page
+    assert "points of NME may be chance: one side is one group alone." in page
+
+
+def test_faces_of_one_person_stand_in_one_row(tmp_path):
+    results = made_up_results(num_persons=1)
+    page = written(results, tmp_path)
+    assert page.count('<ul class="thumbs faces">') == 1
+    assert all(f"{kind} <b>" in page for kind in ("Worst", "In the middle", "Best"))
+    assert written(made_up_results(), tmp_path).count('<ul class="thumbs faces">') == 3
+
+
+def test_one_side_alone_has_its_interval_in_the_headline_only(tmp_path):
+    results = made_up_results()
+    found = seen_against_unseen(results.test.sample_errors, persons(40), set(), num_resamples=50)  # type: ignore[union-attr]
+    page = written(replace(results, seen_unseen=found), tmp_path)
+    assert "the score above is that of new groups, as in use" in page
+    assert "New groups</dt>" not in page
+    assert page.count("95\xa0% interval <b>") == 1
 
 
 def test_without_a_test_split_the_score_is_called_optimistic(tmp_path):
     page = written(replace(made_up_results(), test=None), tmp_path)
-    assert "120 validation images" in page
+    assert "120 validation samples" in page
     assert "optimistic" in page
 
 
 def test_pictures_that_were_never_mirrored_are_explained(tmp_path):
     layout = KeypointLayout(NAMES, None, "The mean shape is not symmetrical.")
     page = written(replace(made_up_results(), layout=layout), tmp_path)
-    assert "Pictures were never mirrored: The mean shape is not symmetrical. Name the pairs with --flip-pairs" in page
+    assert "The mean shape is not symmetrical. Pictures were never mirrored; --flip-pairs FILE names the pairs" in page
+    assert page.count("The mean shape is not symmetrical") == 1
     assert "no pairs are known" in page
+
+
+def test_pairs_that_do_not_fit_are_a_concern_of_the_report(tmp_path):
+    layout = KeypointLayout(NAMES, PAIRS, "2 pairs from pairs.csv.", "The shapes have others.")
+    page = written(replace(made_up_results(), layout=layout), tmp_path)
+    assert "The pairs of --flip-pairs do not fit the points. The shapes have others. Look at them" in page
 
 
 def test_only_known_persons_are_warned_of(tmp_path):
@@ -205,8 +244,8 @@ def test_only_known_persons_are_warned_of(tmp_path):
     groups = persons(40)
     found = seen_against_unseen(results.test.sample_errors, groups, set(groups), num_resamples=50)  # type: ignore[union-attr]
     page = written(replace(results, seen_unseen=found), tmp_path)
-    assert "All 120 images scored are of groups that are in training too" in page
-    assert "none in this split" in page
+    assert "Every sample scored (120) is of a group that is in training too" in page
+    assert "nothing says what new groups will cost" in page
 
 
 def test_new_persons_that_score_worse_are_warned_of(tmp_path):
@@ -257,8 +296,8 @@ class DrawnPixels:
         return np.full((60, 80, 3), (record * 37) % 256, np.uint8)
 
 
-def check_page(folder: Path, findings: list[KeypointFinding], layout: KeypointLayout) -> str:
-    table, sheet = keypoint_table(), keypoint_sheet(findings, layout, mean_face=FACE)
+def check_page(folder: Path, findings: list[KeypointFinding], layout: KeypointLayout, **more) -> str:
+    table, sheet = keypoint_table(), keypoint_sheet(findings, layout, mean_face=FACE, **more)
     write_check_page(account(table), table, DrawnPixels(), folder / "check.html", keypoints=sheet)
     return (folder / "check.html").read_text(encoding="utf-8")
 
@@ -283,8 +322,37 @@ def test_the_check_page_of_sound_points_has_no_worry(tmp_path):
 
 
 def test_the_check_page_says_why_pictures_will_not_be_mirrored(tmp_path):
-    page = check_page(tmp_path, [], KeypointLayout(NAMES, None, "the mean shape is not symmetrical"))
-    assert "Pictures will not be mirrored: the mean shape is not symmetrical." in page
+    page = check_page(tmp_path, [FINDING], KeypointLayout(NAMES, None, "The mean shape is not symmetrical."))
+    assert "The mean shape is not symmetrical. Pictures will not be mirrored; --flip-pairs FILE names" in page
+    assert page.count("The mean shape is not symmetrical") == 1
+    assert "5 points; left/right pairs are not known. Points are counted from 0" in page
+
+
+def test_the_check_page_says_what_could_not_be_examined(tmp_path):
+    ordinary = replace(FINDING, caption="")
+    note = "Shapes are not examined: they need 20 samples."
+    page = check_page(tmp_path, [ordinary], KeypointLayout(NAMES, PAIRS), num_findings=0, notes=[note])
+    assert "No points look wrong, as far as they could be examined." in page
+    assert page.count(note) == 1
+    assert "Nothing was found" not in page
+    sound = check_page(tmp_path, [ordinary], KeypointLayout(NAMES, PAIRS), num_findings=0)
+    assert "No points look wrong. Some samples" in sound
+
+
+def test_the_check_page_warns_of_crowds_and_of_pairs_that_do_not_fit(tmp_path):
+    layout = KeypointLayout(NAMES, PAIRS, "2 pairs from pairs.csv.", "The shapes have others.")
+    page = check_page(tmp_path, [], layout, crowding="3 photos hold several faces. --crop-to-box bbox cuts them out.")
+    assert "Several faces in a photo</b><span>3 photos hold several faces. --crop-to-box bbox" in page
+    assert "The pairs of --flip-pairs do not fit the points. The shapes have others." in page
+
+
+def test_the_check_page_shows_each_face_with_a_margin_and_a_spot_in_its_picture():
+    wide = np.zeros((400, 800, 3), np.uint8)
+    faces = [KeypointFinding(wide, points, np.ones(5, bool), "") for points in (FACE + 100, 0.1 * FACE + 200)]
+    cards = keypoint_sheet(faces, KeypointLayout(NAMES, PAIRS)).cards
+    views = [[float(side) for side in re.findall(r'viewBox="([^"]*)"', card[0])[0].split()] for card in cards]
+    assert views[0][2:] == pytest.approx([64, 64], abs=2)
+    assert views[1][2:] == [240, 120]
 
 
 @pytest.mark.browser

@@ -8,6 +8,7 @@ from headstart.data.keypoints import KeypointLayout
 from headstart.evaluation.keypoints import cumulative_curve
 from headstart.reporting.keypoint_plots import cumulative_chart, share_within
 from headstart.reporting.mean_face import error_face, pair_face
+from headstart.reporting.svg import text_width
 
 FACE = np.array([[0.0, 0.0], [4.0, 0.0], [2.0, 2.0], [1.0, 4.0], [3.0, 4.0]])
 
@@ -59,6 +60,20 @@ def test_the_curve_is_drawn_as_far_as_it_rises():
     assert ">14</text>" not in short
     assert ">20</text>" in long
     assert "test: 20 % of faces at most 8 % off, 25 % of faces at most 10 % off" in long
+
+
+@pytest.mark.parametrize(
+    "errors", [[30.0] * 9, [2.0] * 9, [9.0] * 9, [9.0, *[30.0] * 9], [7.0, 9, 9, *[40.0] * 20], [5.0, *[40.0] * 5]]
+)
+def test_labels_at_the_limits_stand_apart_and_inside(errors):
+    drawn = cumulative_chart({"test": cumulative_curve(errors)})
+    labels = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="best-label"( text-anchor="end")?>([^<]+)', drawn)
+    ends = [(float(x) - text_width(words) * bool(is_left), float(y)) for x, y, is_left, words in labels]
+    (left, first), (right, second) = ends
+    assert abs(first - second) > 11 or left + text_width(labels[0][3]) < right
+    assert max(first, second) < 222  # the bottom of the curve: numbers stand below
+    dots = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="4.5" class="best"', drawn)]
+    assert not any(left < x < left + text_width(labels[0][3]) and first - 9 < y < first for x, y in dots)
 
 
 def test_two_curves_have_a_legend():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from headstart.errors import TrainingError
+from headstart.recipe import make_recipe
 from headstart.training.checkpoints import (
     load_checkpoint,
     optimizer_tensors,
@@ -12,7 +13,7 @@ from headstart.training.checkpoints import (
     under_prefix,
     with_prefix,
 )
-from headstart.training.optimizers import make_adamw
+from headstart.training.optimizers import make_optimizer, parameter_groups
 
 
 def _network():
@@ -20,6 +21,11 @@ def _network():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(16, 2)).to(
         memory_format=torch.channels_last
     )
+
+
+def _adamw(network):
+    groups = parameter_groups(network.named_parameters(), weight_decay=0.1)
+    return make_optimizer(groups, make_recipe({}), lr=0.1)
 
 
 def _step(network, optimizer, seed):
@@ -47,7 +53,7 @@ def test_half_a_checkpoint_is_refused_by_name(tmp_path):
 
 def test_a_restored_optimizer_takes_the_same_step_to_the_bit(tmp_path):
     network = _network()
-    optimizer = make_adamw(network.named_parameters(), lr=0.1, weight_decay=0.1)
+    optimizer = _adamw(network)
     _step(network, optimizer, 1)
     tensors = with_prefix("network", network.state_dict()) | with_prefix("optimizer", optimizer_tensors(optimizer))
     save_checkpoint(tmp_path / "c.safetensors", tensors, {})
@@ -55,7 +61,7 @@ def test_a_restored_optimizer_takes_the_same_step_to_the_bit(tmp_path):
     loaded = load_checkpoint(tmp_path / "c.safetensors")[0]
     other = _network()
     other.load_state_dict(under_prefix("network", loaded))
-    resumed = make_adamw(other.named_parameters(), lr=0.1, weight_decay=0.1)
+    resumed = _adamw(other)
     restore_optimizer(resumed, under_prefix("optimizer", loaded))
     _step(other, resumed, 2)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))

@@ -1,5 +1,7 @@
 """The fine-tuning loop: shares of ranks, frozen parts, early stopping, a loss that is no number."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from headstart.errors import TrainingError
 from headstart.models.bundle import load_bundle
 from headstart.preparation import reopen
 from headstart.training.fit import make_fabric, samples_of
+from headstart.training.history import History
 from headstart.training.loop import FineTuning, TrainingData, share_of_rank
-from headstart.training.tasks import Classification
+from headstart.training.tasks import Classification, make_task
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,8 @@ def data(finished_run) -> TrainingData:
 def _tuning(finished_run, data, folder, **settings):
     recipe = finished_run.recipe.updated(**settings)
     network = load_bundle(finished_run.path / "probe").network
-    network.unfreeze(recipe.unfreeze)
-    return FineTuning(make_fabric(recipe), network, data, task=Classification(recipe), recipe=recipe, folder=folder)
+    task = make_task(recipe, SampleTable.load(finished_run.path / "table.parquet"))
+    return FineTuning(make_fabric(recipe), network, data, task=task, recipe=recipe, folder=folder)
 
 
 def test_ranks_share_an_epoch_without_overlap():
@@ -56,7 +59,7 @@ def test_training_stops_after_patience_epochs_without_gain(finished_run, data, t
 def test_a_loss_that_is_no_number_stops_with_the_cause(finished_run, data, tmp_path):
     tuning = _tuning(finished_run, data, tmp_path, epochs=1)
     torch.nn.init.constant_(next(tuning.network.head.parameters()), float("nan"))
-    with pytest.raises(TrainingError, match=r"training loss must be a finite number; got nan\. .*lower --lr"):
+    with pytest.raises(TrainingError, match=r"a finite number; got '?nan in epoch 1, step 1.*lower --lr"):
         tuning.run()
 
 
@@ -95,3 +98,128 @@ def _stop_after(tuning, num_steps):
     tuning.train_step = counted
     with pytest.raises(KeyboardInterrupt):
         tuning.run()
+
+
+def test_a_loss_that_diverges_once_goes_on_from_the_epochs_start_at_half_the_rate(finished_run, data, tmp_path):
+    class DivergesOnce(Classification):
+        steps = 0
+
+        def loss(self, head, outputs, targets):
+            self.steps += 1
+            return super().loss(head, outputs, targets) * (float("nan") if self.steps == 9 else 1.0)
+
+    settings = {"epochs": 2, "schedule": "constant", "warmup_epochs": 0, "lr": 1e-3}
+    tuning = _tuning(finished_run, data, tmp_path / "diverging", **settings)
+    tuning.task, rows = DivergesOnce(tuning.recipe), []
+    tuning.on_epoch, tuning.history = rows.append, History(tmp_path / "diverging", tuning.task.score_names)
+    assert tuning.steps_per_epoch == 7  # the ninth step is the second of the second epoch
+    counters = tuning.run()
+    tuning.history.close()
+    assert counters.finished
+    assert counters.lr_scale == 0.5
+    assert [row["lr"] for row in rows] == [1e-3, 5e-4]
+    assert all(value.isfinite().all() for value in tuning.network.state_dict().values())
+
+
+def test_weights_that_give_no_numbers_are_never_the_best(finished_run, data, tmp_path):
+    tuning = _tuning(finished_run, data, tmp_path, epochs=1, ema_decay=0)
+    torch.nn.init.constant_(next(tuning.network.head.parameters()), float("nan"))
+    assert np.isnan(tuning._validate()["accuracy"])
+    assert not tuning.counters.take_score(float("nan"), float("nan"), tuning.recipe)
+
+
+def test_parts_of_a_batch_add_up_to_the_step_of_the_whole(finished_run, data, tmp_path):
+    settings = {"epochs": 1, "ema_decay": 0, "batch_norm": "frozen", "optimizer": "sgd", "lr": 0.01}
+    whole = _tuning(finished_run, data, tmp_path / "whole", batch_size=32, **settings)
+    parts = _tuning(finished_run, data, tmp_path / "parts", batch_size=8, accumulate=4, **settings)
+    for tuning in (whole, parts):
+        tuning.network.freeze_statistics()
+        tuning.run()
+    assert whole.steps_per_epoch == parts.steps_per_epoch
+    ours, theirs = whole.network.state_dict(), parts.network.state_dict()
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-5) for name in ours)
+
+
+def test_a_batch_that_memory_does_not_hold_is_split_and_said(finished_run, data, tmp_path, capsys):
+    tuning = _tuning(finished_run, data, tmp_path, epochs=1, batch_size=32)
+    original, sizes = tuning.task.loss, []
+
+    def loss(head, outputs, targets):
+        if len(outputs) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        sizes.append(len(outputs))
+        return original(head, outputs, targets)
+
+    tuning.task.loss = loss
+    counters = tuning.run()
+    assert counters.finished
+    assert counters.num_parts == 4
+    assert set(sizes) <= {2, 3, 4, 5, 8}
+    assert "each batch of 32 now goes through the network in parts of 8" in "".join(capsys.readouterr())
+
+
+def test_memory_that_does_not_hold_two_samples_ends_training_with_a_way_out(finished_run, data, tmp_path):
+    tuning = _tuning(finished_run, data, tmp_path, epochs=1)
+
+    def loss(head, outputs, targets):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    tuning.task.loss = loss
+    with pytest.raises(TrainingError, match=r"memory must be enough for a step.*--image-size"):
+        tuning.run()
+
+
+def test_what_is_unfrozen_later_stands_still_before_and_moves_after(finished_run, data, tmp_path):
+    tuning = _tuning(finished_run, data, tmp_path, unfreeze="none", unfreeze_later="2=1,3=all", epochs=3, ema_decay=0)
+    weights = [{name: value.clone() for name, value in tuning.network.backbone.named_parameters()}]
+    tuning.on_epoch = lambda _: weights.append(
+        {name: value.clone() for name, value in tuning.network.backbone.named_parameters()}
+    )
+    tuning.history = History(tmp_path, tuning.task.score_names)
+    tuning.run()
+    tuning.history.close()
+    moved = [{name for name in now if not now[name].equal(before[name])} for before, now in pairwise(weights)]
+    last_block = set(tuning.network.blocks[-1])
+    assert moved[0] == set()
+    assert moved[1] == last_block
+    assert moved[2] > last_block
+
+
+def test_a_pattern_chooses_what_trains(finished_run, data, tmp_path):
+    tuning = _tuning(finished_run, data, tmp_path, unfreeze=r"layer4\..*conv", epochs=1, ema_decay=0)
+    before = {name: value.clone() for name, value in tuning.network.backbone.named_parameters()}
+    tuning.run()
+    moved = {name for name, value in tuning.network.backbone.named_parameters() if not value.equal(before[name])}
+    assert moved == {name for name in before if name.startswith("layer4.") and "conv" in name}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "madgrad", "schedule": "exp_range", "clip_grad": 1.0},
+        {"optimizer": "lamb", "cutmix": 0.5, "mixup": 0.5, "mix_per": "sample", "layer_decay": 0.7},
+        {"loss": "focal", "schedule": "cosine", "cycle_epochs": 1, "class_weights": "balanced"},
+        {"loss": "soft_f1", "unfreeze": "none", "unfreeze_later": "2=all", "accumulate": 2},
+        {"optimizer": "rmsprop", "schedule": "plateau", "plateau_epochs": 1, "stop_by": "log_loss"},
+    ],
+    ids=lambda settings: next(iter(settings.values())),
+)
+def test_an_interrupted_training_goes_on_with_the_same_bits(finished_run, data, tmp_path, settings):
+    settings = {"epochs": 3, "checkpoint_seconds": 1e-9, "lr": 1e-3, **settings}
+    whole = _tuning(finished_run, data, tmp_path / "whole", **settings)
+    whole.run()
+    cut = _tuning(finished_run, data, tmp_path / "cut", **settings)
+    steps, take_step = iter(range(10)), cut.train_step
+
+    def interrupted(batch):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        take_step(batch)
+
+    cut.train_step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    resumed = _tuning(finished_run, data, tmp_path / "cut", **settings)
+    resumed.run()
+    ours, theirs = whole.network.state_dict(), resumed.network.state_dict()
+    assert all(ours[name].equal(theirs[name]) for name in ours)

@@ -4,13 +4,19 @@ import math
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from headstart.models.heads import SimccHead
 from headstart.training.losses import (
+    CLASSIFICATION_LOSSES,
     COORDINATE_LOSSES,
     SOFT_WING,
     WING,
+    as_shares,
+    balanced_weights,
+    classification_loss,
     coordinate_loss,
+    effective_weights,
     simcc_loss,
     smooth,
     soft_wing,
@@ -109,3 +115,70 @@ def test_a_loss_in_pixels_bends_at_whole_pixels(name):
     in_pixels = coordinate_loss(name, answers, targets, visible, in_pixels=True)
     expected = 5.0 if name == "mse" else float(coordinate_loss(name, answers * PIXEL, targets, visible)) / PIXEL
     assert float(in_pixels) == pytest.approx(expected)
+
+
+LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(12) % 4
+SHARES = as_shares(LABELS, 4)
+WEIGHTS = torch.tensor([4.0, 1.0, 1.0, 0.5])
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_hard_labels_and_shares_that_say_the_same_cost_the_same(name):
+    for weights in (None, WEIGHTS):
+        hard = classification_loss(name, LOGITS, LABELS, weights=weights)
+        assert torch.isclose(hard, classification_loss(name, LOGITS, SHARES, weights=weights), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_mixed_shares_are_taken_and_have_gradients(name):
+    logits = LOGITS.clone().requires_grad_()
+    loss = classification_loss(name, logits, 0.7 * SHARES + 0.3 * SHARES.flip(0))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_the_right_answer_costs_less_than_a_wrong_one_and_weights_are_applied(name):
+    right, wrong = 12 * SHARES - 6, 12 * SHARES.roll(1, 1) - 6
+    assert classification_loss(name, right, LABELS) < 0.05 < classification_loss(name, wrong, LABELS)
+    only_first = wrong * (LABELS == 0)[:, None] + right * (LABELS != 0)[:, None]  # class 0, the heavy one, is wrong
+    plain = classification_loss(name, only_first, LABELS)
+    assert classification_loss(name, only_first, LABELS, weights=WEIGHTS) > 1.5 * plain
+
+
+def test_focal_loss_is_cross_entropy_times_what_was_missing():
+    probability = LOGITS.softmax(1)[range(12), LABELS]
+    expected = ((1 - probability) ** 3 * -probability.log()).mean()
+    assert torch.isclose(classification_loss("focal", LOGITS, LABELS, gamma=3.0), expected)
+
+
+def test_alpha_weighs_the_second_of_two_classes():
+    logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
+    losses = [classification_loss("focal", logits[[i]], labels[[i]], alpha=0.9) for i in (0, 1)]
+    assert float(losses[1] / losses[0]) == pytest.approx(9)
+
+
+def test_soft_f1_of_sure_answers_is_one_minus_f1():
+    predicted = torch.tensor([0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2])
+    expected = 1 - f1_score(LABELS % 3, predicted, average="macro")
+    found = classification_loss("soft_f1", 1000 * as_shares(predicted, 3), LABELS % 3)
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
+def test_binary_cross_entropy_of_one_unit_is_pytorchs():
+    unit, labels = torch.randn(8), torch.arange(8) % 2
+    logits = torch.stack([torch.zeros(8), unit], 1)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(unit, labels.float())
+    assert torch.isclose(classification_loss("bce", logits, labels), expected)
+
+
+def test_balanced_classes_weigh_the_same_together():
+    counts = torch.tensor([5, 50, 500])
+    weights = balanced_weights(counts)
+    assert torch.allclose(weights * counts, torch.full((3,), 555 / 3))
+    mild = effective_weights(counts)
+    assert 1 < mild[0] / mild[2] < weights[0] / weights[2]
+    assert float((mild * counts).sum()) == pytest.approx(555, rel=1e-5)

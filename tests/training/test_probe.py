@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from headstart.errors import TrainingError
 from headstart.models.backbones import InputContract
 from headstart.models.heads import ClassificationHead
 from headstart.recipe import make_recipe
-from headstart.training.probe import TargetFeatures, fit_probe, is_better
+from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
+from headstart.training.schedules import is_better
 from headstart.training.tasks import Classification, LabelledRecords
 
 CONTRACT = InputContract((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -27,7 +29,9 @@ def _fit(**settings):
     head = ClassificationHead(8, 3)
     recipe = make_recipe({"probe_epochs": 15, "probe_lr": 0.03} | settings)
     task = Classification(recipe)
-    return head, fit_probe(head, _features(300, 1), _features(200, 2), recipe, task=task, contract=CONTRACT)
+    return head, fit_probe(
+        head, [_features(300, 1)], _features(200, 2), probe_recipe(recipe), task=task, contract=CONTRACT
+    )
 
 
 def test_the_probe_learns_separable_classes():
@@ -54,3 +58,20 @@ def test_another_seed_gives_another_order():
 def test_more_is_better_unless_it_is_a_loss(monitor, better):
     assert is_better(0.9, 0.8, monitor=monitor) is better
     assert is_better(0.1, None, monitor=monitor)
+
+
+def test_the_recipes_own_training_is_followed_where_nothing_else_trains():
+    settings = {"unfreeze": "none", "optimizer": "sgd", "schedule": "constant", "lr": 0.25, "epochs": 7}
+    rows = _fit(**settings)[1].rows
+    assert [row["lr"] for row in rows] == [0.25] * 7
+
+
+def test_a_head_that_diverges_is_trained_again_at_half_the_rate_then_given_up(capsys):
+    class Diverging(Classification):
+        def loss(self, head, outputs, targets):
+            return super().loss(head, outputs, targets) * float("nan")
+
+    head, recipe = ClassificationHead(8, 3), probe_recipe(make_recipe({"probe_epochs": 3}))
+    with pytest.raises(TrainingError, match=r"epoch 1 of the head, again after .* halved.*--probe-lr"):
+        fit_probe(head, [_features(50, 1)], _features(20, 2), recipe, task=Diverging(recipe), contract=CONTRACT)
+    assert "half the learning rate" in "".join(capsys.readouterr())

@@ -1,22 +1,136 @@
-"""Learning-rate schedules are pure functions of the step."""
+"""Learning-rate schedules are pure functions of the step, equal to PyTorch's where it has them."""
+
+import math
+import warnings
 
 import pytest
+import torch
 
-from headstart.training.schedules import warmup_cosine
+from headstart.errors import RecipeError
+from headstart.recipe import make_recipe
+from headstart.training.schedules import Schedule, is_better, plateau_factor
+
+STEPS = 10  # an epoch
+EPOCHS = 12
+
+
+def _rates(**settings):
+    recipe = make_recipe({"epochs": EPOCHS, "lr": 0.1, "warmup_epochs": 0} | settings)
+    schedule = Schedule(recipe, STEPS)
+    return [schedule.rate(step) for step in range(schedule.total_steps)]
+
+
+def _torch_rates(make, *, every=1):
+    """Step a scheduler of PyTorch after every ``every``-th optimizer step."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    scheduler, found = make(optimizer), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for step in range(EPOCHS * STEPS):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if (step + 1) % every == 0:
+                scheduler.step()
+    return found
+
+
+OF = torch.optim.lr_scheduler
+
+
+@pytest.mark.parametrize(
+    ("settings", "make", "every"),
+    [
+        ({"schedule": "constant"}, lambda optimizer: OF.ConstantLR(optimizer, factor=1), STEPS),
+        ({"schedule": "step", "step_epochs": 3}, lambda optimizer: OF.StepLR(optimizer, 3, gamma=0.1), STEPS),
+        (
+            {"schedule": "multi_step", "milestones": "4,9", "gamma": 0.5},
+            lambda optimizer: OF.MultiStepLR(optimizer, [4, 9], gamma=0.5),
+            STEPS,
+        ),
+        ({"schedule": "cosine"}, lambda optimizer: OF.CosineAnnealingLR(optimizer, EPOCHS * STEPS), 1),
+        (
+            {"schedule": "cosine", "min_lr": 0.01, "cycle_epochs": 3},
+            lambda optimizer: OF.CosineAnnealingWarmRestarts(optimizer, 3 * STEPS, eta_min=0.01),
+            1,
+        ),
+        (
+            {"schedule": "cosine", "cycle_epochs": 2, "cycle_growth": 2},
+            lambda optimizer: OF.CosineAnnealingWarmRestarts(optimizer, 2 * STEPS, T_mult=2),
+            1,
+        ),
+        (
+            {"schedule": "exponential", "gamma": 0.8},
+            lambda optimizer: OF.ExponentialLR(optimizer, 0.8 ** (1 / STEPS)),
+            1,
+        ),
+        (
+            {"schedule": "polynomial", "power": 2},
+            lambda optimizer: OF.PolynomialLR(optimizer, EPOCHS * STEPS, power=2),
+            1,
+        ),
+        ({"schedule": "one_cycle"}, lambda optimizer: OF.OneCycleLR(optimizer, 0.1, EPOCHS * STEPS), 1),
+        (
+            {"schedule": "triangular", "min_lr": 0.001, "cycle_epochs": 4},
+            lambda optimizer: OF.CyclicLR(optimizer, 0.001, 0.1, step_size_up=2 * STEPS),
+            1,
+        ),
+        (
+            {"schedule": "triangular2", "min_lr": 0.001, "cycle_epochs": 4},
+            lambda optimizer: OF.CyclicLR(optimizer, 0.001, 0.1, step_size_up=2 * STEPS, mode="triangular2"),
+            1,
+        ),
+        (
+            {"schedule": "exp_range", "min_lr": 0.001, "cycle_epochs": 4, "gamma": 0.9},
+            lambda optimizer: OF.CyclicLR(
+                optimizer, 0.001, 0.1, step_size_up=2 * STEPS, mode="exp_range", gamma=0.9 ** (1 / STEPS)
+            ),
+            1,
+        ),
+    ],
+    ids=lambda value: str(value.get("schedule")) if isinstance(value, dict) else "",
+)
+def test_a_schedule_follows_pytorchs_curve(settings, make, every):
+    assert _rates(**settings) == pytest.approx(_torch_rates(make, every=every), rel=1e-6, abs=1e-9)
 
 
 def test_the_rate_rises_in_the_warmup_and_falls_after_it():
-    factors = [warmup_cosine(step, total_steps=100, warmup_steps=10) for step in range(100)]
-    assert factors[:10] == sorted(factors[:10])
-    assert factors[9] == 1.0
-    assert factors[10:] == sorted(factors[10:], reverse=True)
+    rates = _rates(warmup_epochs=1)
+    assert rates[:10] == pytest.approx([0.01 * (step + 1) for step in range(10)])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert min(rates) > 0
 
 
-def test_the_rate_stays_positive_inside_and_ends_at_zero():
-    factors = [warmup_cosine(step, total_steps=50, warmup_steps=0) for step in range(51)]
-    assert min(factors[:50]) > 0
-    assert factors[50] == pytest.approx(0)
+def test_schedules_that_rise_by_themselves_have_no_warmup():
+    assert _rates(schedule="one_cycle", warmup_epochs=3) == _rates(schedule="one_cycle")
 
 
-def test_the_middle_of_the_cosine_is_half():
-    assert warmup_cosine(60, total_steps=100, warmup_steps=20) == pytest.approx(0.5)
+def test_the_rate_drops_after_a_plateau_and_not_below_the_least():
+    recipe = make_recipe({"schedule": "plateau", "plateau_epochs": 2, "gamma": 0.5, "lr": 0.1, "min_lr": 0.03})
+    rates = [Schedule(recipe, STEPS).rate(1000, [0.5] * epochs) for epochs in range(1, 8)]
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.03])
+
+
+def test_a_plateau_of_errors_is_one_of_rising_errors():
+    recipe = make_recipe({"schedule": "plateau", "plateau_epochs": 1, "gamma": 0.1, "monitor": "log_loss"})
+    assert plateau_factor(recipe, [0.5, 0.4, 0.3]) == 1.0
+    assert plateau_factor(recipe, [0.5, 0.6]) == pytest.approx(0.1)
+
+
+def test_what_is_no_number_is_never_better():
+    assert not is_better(math.nan, None, monitor="accuracy")
+    assert not is_better(-math.inf, 0.3, monitor="log_loss")
+    assert is_better(0.1, None, monitor="accuracy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"milestones": "3"}, r"milestones must be left out without the schedule multi_step"),
+        ({"schedule": "constant", "gamma": 0.5}, r"gamma must be left out without the schedule step or multi_step or"),
+        ({"schedule": "multi_step"}, r"milestones must be given"),
+        ({"min_lr": 0.1, "lr": 0.01}, r"min_lr must be at most lr"),
+    ],
+)
+def test_settings_that_the_schedule_has_no_use_for_are_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(settings)

@@ -23,6 +23,8 @@ COMMANDS = {
     "check": "Account for every file: what is broken, duplicated, unbalanced, leaking.",
     "convert": "Write photos' keypoints, in any form that train reads, as one CSV.",
     "train": "Check, split, train, evaluate, report, bundle.",
+    "recipes": "List the recipes that come with headstart, and what each teaches.",
+    "schedule": "Draw the learning rate that a recipe will follow, before training.",
     "evaluate": "Score a trained model on its own test images or on other labelled photos.",
     "predict": "Label photos with a trained model.",
 }

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Group, Parameter
 
 from headstart.errors import did_you_mean, must_be
-from headstart.recipe import KEYPOINT_DEFAULTS, Recipe, flag_name, make_recipe, read_recipe
+from headstart.gallery import find_recipe
+from headstart.recipe import Recipe, flag_name, make_recipe, read_recipe
+from headstart.recipe_defaults import KEYPOINT_DEFAULTS
 from headstart.resolution import completed
 
 
@@ -73,7 +75,7 @@ def recipe_from_flags(
         if name not in known
     ]
     flags = {name: value for name, value in given.items() if name in known}
-    base = read_recipe(recipe_file) if recipe_file else {}
+    base = read_recipe(find_recipe(recipe_file)) if recipe_file else {}
     resolved = completed({**(fixed or {}), **flags}, base)
     return make_recipe(resolved, flags=flags, problems=problems)
 

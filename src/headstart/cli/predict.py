@@ -17,17 +17,23 @@ def predict(
     out: Annotated[Path, Parameter(help="the CSV to write")],
     top_k: Annotated[int, Parameter(help="labels per photo")] = 1,
     label_map: Annotated[Path | None, Parameter(help="CSV of label and text to show, e.g. in Korean")] = None,
-    draw: Annotated[Path | None, Parameter(help="keypoints: folder for the photos with their points drawn")] = None,
+    draw: Annotated[
+        Path | None,
+        Parameter(help="keypoints: folder for the photos with their points drawn, new or of earlier drawings"),
+    ] = None,
     boxes: Annotated[
-        Path | None, Parameter(help="keypoints: table of path, left, top, right, bottom: the face in each photo")
+        Path | None,
+        Parameter(help="keypoints: table of path, left, top, right, bottom (pixels): the face in each photo"),
     ] = None,
     batch_size: Annotated[int, Parameter(help="photos a forward pass")] = 32,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or mps")] = "auto",
 ) -> int:
     """Label photos, or find points in them, with a trained model.
 
-    A photo that cannot be read gets a row with the error instead of an answer, and the exit code is 1.
+    A photo that cannot be read, or whose box cannot be used, gets a row with the error instead of an answer, and the
+    exit code is 1. Columns x1, y1 of a CSV of points are what flags and reports call point 0.
     """
+    from headstart.deploy.face_boxes import read_boxes
     from headstart.deploy.inputs import gather_inputs
     from headstart.progress import say
 
@@ -38,7 +44,10 @@ def predict(
         remedy = f"Try {out.with_suffix('.csv')}."
         raise RunError(must_be("--out", "the name of a CSV file", str(out), remedy))
     paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
+    faces = None if boxes is None else read_boxes(boxes, paths)
     say(f"{len(paths):,} photos; loading {run}")
+    if faces is not None and faces.num_unusable:
+        say(f"{faces.num_unusable:,} of them have no box that can be used: their rows say why.")
     from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
     from headstart.deploy.predictor import Predictor, load, write_predictions
 
@@ -46,7 +55,7 @@ def predict(
     if isinstance(predictor, Predictor):
         _refuse({"--draw": draw, "--boxes": boxes}, "a model of keypoints", "classes")
         summary = write_predictions(predictor, paths, out, top_k=top_k, label_map=label_map, batch_size=batch_size)
-        done = "labelled"
+        done, not_done = "labelled", "could not be read"
     elif isinstance(predictor, LabelPredictor | MultiLabelPredictor):
         from headstart.deploy.label_file import write_label_predictions
 
@@ -55,17 +64,16 @@ def predict(
         if isinstance(predictor, MultiLabelPredictor):
             _refuse({"--top-k": top_k if top_k != 1 else None}, "a model of one class at once", "several at once")
         summary = write_label_predictions(predictor, paths, out, top_k=top_k, batch_size=batch_size)
-        done = "labelled"
+        done, not_done = "labelled", "could not be read"
     else:
-        from headstart.deploy.point_file import read_boxes, write_points
+        from headstart.deploy.point_file import write_points
 
         _refuse({"--top-k": top_k if top_k != 1 else None, "--label-map": label_map}, "a classifier", "keypoints")
-        faces = None if boxes is None else read_boxes(boxes, paths)
         if faces is None and predictor.is_cropped:
             say("Careful: this model was trained on faces cut out of their photos; give --boxes, or photos of faces.")
         summary = write_points(predictor, paths, out, boxes=faces, draw=draw, batch_size=batch_size)
-        done = "done"
-    say(f"{summary.num_predicted:,} photos {done}, {summary.num_errors:,} could not be read: {out}")
+        done, not_done = "done", "could not be read" if faces is None else "could not be read or had no usable box"
+    say(f"{summary.num_predicted:,} photos {done}, {summary.num_errors:,} {not_done}: {out}")
     return 1 if summary.num_errors else 0
 
 

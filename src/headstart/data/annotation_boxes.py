@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from headstart.data.annotations import LARGEST_COORDINATE, BadAnnotation, Box, as_numbers, shown
+from headstart.errors import did_you_mean
 
 CORNERS: Final = (("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax"))
 """What the sides of a box are called."""
@@ -13,6 +15,7 @@ SIZES: Final = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "t
 """What corner and size of a box are called."""
 _INNER: Final = ("position", "bbox", "box", "rect", "coordinates")  # keys that hold the numbers inside a named box
 _DEPTH: Final = 12
+_MAX_NAMED: Final = 12  # boxes that a message lists
 
 
 def checked_box(numbers: list[float]) -> Box:
@@ -48,8 +51,7 @@ def find_box(document: Any, name: str) -> Box:
         >>> find_box({"boxes": {"Face": {"Position": ["1", "2", "30", "40"]}}}, "face")
         (1.0, 2.0, 30.0, 40.0)
     """
-    path = tuple(part.lower() for part in name.split("."))
-    found = [value for keys, value in _walk(document) if keys[-len(path) :] == path]
+    found = _called(document, name)
     if not found:
         raise BadAnnotation(f"has no box {name!r}")
     if len(found) > 1:
@@ -58,6 +60,59 @@ def find_box(document: Any, name: str) -> Box:
         return checked_box(_numbers(found[0]))
     except BadAnnotation as problem:
         raise BadAnnotation(f"box {name!r} {problem}") from None
+
+
+def has_box(document: Any, name: str) -> bool:
+    """Say whether something in a document is called so, whatever its numbers are."""
+    return bool(_called(document, name))
+
+
+def list_boxes(document: Any) -> list[str]:
+    """Name the boxes of a document as ``find_box`` takes them: by their key, or by the path where two have one key.
+
+    Examples:
+        >>> eye = {"Position": [1, 2, 3, 4]}
+        >>> list_boxes({"size": [640, 480], "boxes": {"Face": [1, 2, 30, 40], "Eye": eye}, "old": {"Eye": eye}})
+        ['Face', 'boxes.Eye', 'old.Eye']
+    """
+    found: list[tuple[str, ...]] = []
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), document)])
+    while waiting:
+        keys, value = waiting.popleft()
+        if keys and _is_box(value):
+            found.append(keys)
+        elif isinstance(value, dict) and len(keys) < _DEPTH:
+            waiting += [((*keys, str(key)), inner) for key, inner in value.items()]
+    last = [keys[-1].lower() for keys in found]
+    return [keys[-1] if last.count(keys[-1].lower()) == 1 else ".".join(keys) for keys in found]
+
+
+def word_boxes(name: str, there: Sequence[str]) -> str:
+    """Say which boxes there are, the nearest first, where one was named that is not.
+
+    Examples:
+        >>> word_boxes("Fase", ["Face", "Leye"]), word_boxes("Nose", [])
+        ("Did you mean 'Face'? Boxes there are: 'Face', 'Leye'.", 'There is no box at all.')
+    """
+    if not there:
+        return "There is no box at all."
+    more = f" and {len(there) - _MAX_NAMED:,} more" if len(there) > _MAX_NAMED else ""
+    listed = f"Boxes there are: {', '.join(map(repr, there[:_MAX_NAMED]))}{more}."
+    return " ".join(part for part in (did_you_mean(name, there), listed) if part)
+
+
+def _is_box(value: Any) -> bool:
+    try:
+        checked_box(_numbers(value))
+    except BadAnnotation:
+        return False
+    return True
+
+
+def _called(document: Any, name: str) -> list[Any]:
+    """Give what stands at every key, or path's end, of a name."""
+    path = tuple(part.lower() for part in name.split("."))
+    return [value for keys, value in _walk(document) if keys[-len(path) :] == path]
 
 
 def _walk(document: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import polars as pl
@@ -17,11 +16,9 @@ import polars as pl
 from headstart.data.annotation_files import Match, PhotoNames
 from headstart.data.annotations import Annotation, PointSet
 from headstart.data.folders import some
-from headstart.data.keypoints import KeypointLayout, keypoint_columns, numbered_layout
+from headstart.data.keypoints import NOT_LOOKED_FOR, KeypointLayout, keypoint_columns, numbered_layout
 from headstart.data.name_columns import text_name
 from headstart.errors import SourceError
-
-NO_PAIRS_NOTE: Final = "the pairs were not looked for"
 
 
 def rows_of(
@@ -68,7 +65,7 @@ def _usual_layout(annotations: Sequence[Annotation], place: str) -> KeypointLayo
     num_keypoints = totals.most_common(1)[0][0]
     named = Counter({names: times for (number, names), times in sizes.items() if number == num_keypoints})
     names = named.most_common(1)[0][0]
-    return KeypointLayout(names, flip_note=NO_PAIRS_NOTE) if names else numbered_layout(num_keypoints)
+    return KeypointLayout(names, flip_note=NOT_LOOKED_FOR) if names else numbered_layout(num_keypoints)
 
 
 def _checked(annotation: Annotation, match: Match, layout: KeypointLayout) -> Annotation:

@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,7 @@ from headstart.progress import track
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _CHUNK: Final = 1 << 20
 _MB: Final = 1_000_000
-_BROKEN: Final = (
+BROKEN: Final = (
     zipfile.BadZipFile,
     tarfile.TarError,
     gzip.BadGzipFile,
@@ -46,6 +46,7 @@ _BROKEN: Final = (
     EOFError,
     RuntimeError,  # a compression method that zipfile does not know
 )
+"""What Python raises where an archive is damaged."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,12 @@ class Unpacked:
 
     Attributes:
         folder: The unpacked folder; inside the top folder where the archive has only one.
+        root: Where the paths of the archive's members start from.
         notes: A sentence each, for the user.
     """
 
     folder: Path
+    root: Path
     notes: tuple[str, ...] = ()
 
 
@@ -101,11 +104,63 @@ def unpack(archive: Path, unpack_dir: Path, *, max_bytes: int) -> Unpacked:
     target = unpack_dir / f"{name}-{_digest(f'{status.st_size} {status.st_mtime_ns}')}"
     with FileLock(unpack_dir / f".{name}.lock"):
         if target.is_dir():
-            return Unpacked(descend(target), (f"{archive.name} was unpacked before; its files were reused.",))
+            return Unpacked(descend(target), target, (f"{archive.name} was unpacked before; its files were reused.",))
         _remove(unpack_dir.glob(f".{name}.partial-*"))
         notes = _unpack_aside(archive, target, max_bytes, f".{name}.partial-")
         _remove(folder for folder in unpack_dir.glob(f"{name}-*") if folder != target)
-    return Unpacked(descend(target), notes)
+    return Unpacked(descend(target), target, notes)
+
+
+def list_members(archive: Path, *, max_bytes: int) -> list[str]:
+    """Name the plain files of an archive, as far as that takes no more than so many of its bytes; cheap for a zip.
+
+    Examples:
+        >>> with tempfile.TemporaryDirectory() as place, zipfile.ZipFile(Path(place, "a.zip"), "w") as written:
+        ...     written.writestr("photos/1.jpg", b"")
+        ...     written.close()
+        ...     list_members(Path(place, "a.zip"), max_bytes=1000)
+        ['photos/1.jpg']
+    """
+    is_zip = archive.name.lower().endswith(".zip")
+    names: list[str] = []
+    with _members(archive, set()) as members:
+        for member in members:
+            if member.position > max_bytes and not is_zip:
+                break
+            names += [_tidy(member.name)] if member.kind == "file" else []
+    return names
+
+
+def _tidy(name: str) -> str:
+    """Give a member's name with plain slashes, and without the "./" that tars begin with."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def copy_members(archive: Path, names: Collection[str], folder: Path, *, max_bytes: int) -> dict[str, Path]:
+    """Copy some members of an archive, to look at them, into a folder under names of our own.
+
+    Args:
+        archive: The archive.
+        names: Members, as ``list_members`` gives them.
+        folder: Where to write.
+        max_bytes: Largest total size; what is beyond it is not copied.
+
+    Returns:
+        Where each member lies that was found.
+    """
+    found: dict[str, Path] = {}
+    with _members(archive, set()) as members:
+        for member in members:
+            name = _tidy(member.name)
+            if name in names and name not in found and member.kind == "file":
+                found[name] = folder / f"{len(found)}{Path(name).suffix}"
+                with _opened(member, name) as source:
+                    data = source.read(max_bytes)
+                found[name].write_bytes(data)
+                max_bytes -= len(data)
+            if len(found) == len(names) or max_bytes <= 0:
+                break
+    return found
 
 
 def descend(folder: Path) -> Path:
@@ -147,7 +202,7 @@ def _unpack_aside(archive: Path, target: Path, max_bytes: int, prefix: str) -> t
         notes = _write_members(archive, aside, max_bytes)
         aside.chmod(0o755)
         aside.rename(target)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise SourceError(_word_broken(archive, error)) from None
     except OSError as error:
         if error.errno is None:  # how bz2 says that its data is damaged

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import islice
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -147,27 +147,35 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)  # our threads fill the cores; OpenCV's own inside each of them would only get in the way
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headstart-batches")
-        under_way: deque[_Work] = deque()
-        order, starts = self._order, range(self.first_batch * self.batch_size, self._end, self.batch_size)
         try:
-            work = (_Work(self, order[start : start + self.batch_size], pool) for start in starts)
-            under_way.extend(islice(work, PREFETCH))
-            while under_way:
-                batch = self._finished(under_way.popleft())
-                under_way.extend(islice(work, 1))
+            batches = self._batches(pool)
+            batches = _ahead_on_device(batches) if torch.device(self.device).type == "cuda" else batches
+            start = time.perf_counter()
+            for batch in batches:
+                self.seconds["wait"] += time.perf_counter() - start
                 yield batch
+                start = time.perf_counter()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _batches(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        under_way: deque[_Work] = deque()
+        order, starts = self._order, range(self.first_batch * self.batch_size, self._end, self.batch_size)
+        work = (_Work(self, order[start : start + self.batch_size], pool) for start in starts)
+        under_way.extend(islice(work, PREFETCH))
+        while under_way:
+            batch = self._finished(under_way.popleft())
+            under_way.extend(islice(work, 1))
+            yield batch
 
     @property
     def _end(self) -> int:
         return min(self.num_batches * self.batch_size, len(self._order))
 
     def _finished(self, work: _Work) -> Batch:
-        start = time.perf_counter()
         pixels, decode, augment = work.result()
         affine = work.plan.result().maps.affine
-        for stage, spent in (("decode", decode), ("augment", augment), ("wait", time.perf_counter() - start)):
+        for stage, spent in (("decode", decode), ("augment", augment)):
             self.seconds[stage] += spent
         return Batch(pixels, work.positions, affine)
 
@@ -233,6 +241,26 @@ class _Work:
             maps = replace(plan.maps, affine=plan.windows.affine)
             pixels = render_batch(pixels, maps, sizes=plan.windows.sizes, image_size=self.loader.image_size)
         return pixels, sum(each[0] for each in spent), sum(each[1] for each in spent)
+
+
+def _ahead_on_device(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Copy and render the next batch on a stream and in a thread of their own while the GPU trains on this one."""
+    stream = torch.cuda.Stream()
+
+    def prepared() -> tuple[Batch, Any] | None:
+        with torch.cuda.stream(stream):
+            batch = next(batches, None)
+            return None if batch is None else (batch, stream.record_event())
+
+    with ThreadPoolExecutor(1, thread_name_prefix="headstart-device") as thread:
+        ahead = thread.submit(prepared)
+        while (found := ahead.result()) is not None:
+            ahead = thread.submit(prepared)
+            batch, is_ready = found
+            current = torch.cuda.current_stream()
+            current.wait_event(is_ready)
+            batch.pixels.record_stream(current)  # else its memory could be given away while the step still reads it
+            yield batch
 
 
 def _num_cores() -> int:

@@ -154,7 +154,7 @@ def judge_flip_pairs(
         found: The samples' consensus, if it is known already.
 
     Returns:
-        The same pairs with their residual; sure unless the mean shape contradicts them.
+        The same pairs with their residual; sure unless the mean shape contradicts them, or surely has others.
 
     Examples:
         >>> face = np.array([[-30.0, 0.0], [30.0, 0.0], [0.0, 35.0], [-20.0, 60.0], [20.0, 60.0]])
@@ -175,10 +175,20 @@ def judge_flip_pairs(
             f"The mean shape, mirrored with these pairs, is {residual:.2f} of its size away from itself "
             f"(at most {MOST_RESIDUAL})."
         )
+    with threadpool_limits(1, user_api="blas"):
+        reason = " ".join(part for part in (reason, _other_partners(places, _inferred(found, seed))) if part)
     ordered = tuple(sorted((min(pair), max(pair)) for pair in pairs))
     paired = {point for pair in ordered for point in pair}
     axis = tuple(point for point in range(len(places)) if point not in paired)
     return FlipPairs(ordered, axis, residual, is_sure=not reason, reason=reason)
+
+
+def _other_partners(places: Permutation, inferred: FlipPairs) -> str:
+    """Say of which points the shapes themselves surely have other mirror images."""
+    differ = np.flatnonzero(places != inferred.permutation(len(places)))
+    if not inferred.is_sure or not len(differ):
+        return ""
+    return f"The shapes themselves give other partners to {name_points(differ)}."
 
 
 def _mirror_residual(w: Complex, image: Complex) -> float:

@@ -411,9 +411,9 @@ def warp_batch(
         x, y = _reflect(x, extent[:, 1]), _reflect(y, extent[:, 0])
     grid = torch.stack([x * (2 / padded.shape[2]) - 1, y * (2 / padded.shape[1]) - 1], dim=3)
     offset = 0 if border == "reflect" else FILL
-    pixels = padded.permute(0, 3, 1, 2).to(torch.float32) - offset
+    pixels = padded.permute(0, 3, 1, 2).to(torch.float32, copy=True).sub_(offset)
     mode = "border" if border == "reflect" else "zeros"
-    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode=mode, align_corners=False) + offset
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode=mode, align_corners=False).add_(offset)
 
 
 def _source_points(affine: Affines, image_size: tuple[int, int], device: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from headstart.data.annotation_boxes import find_box
+from headstart.data.annotation_boxes import find_box, has_box, list_boxes, word_boxes
 from headstart.data.annotation_json import KeyPath, find_points, parse_json, parse_key, points_at, values_at, word_key
 from headstart.data.annotations import Annotation, BadAnnotation, PointSet, is_number, shown
 from headstart.data.driver_state import POINTS_KEY, box_states, is_driver_state
 from headstart.data.folders import IMAGE_SUFFIXES, some
 from headstart.data.label_files import PATH_NAMES, plain_name
-from headstart.errors import SourceError
+from headstart.errors import SourceError, must_be
 from headstart.recipe import Recipe
 
 NEARLY_ALL: Final = 0.9
@@ -43,6 +43,7 @@ class JsonShape:
         crop_to_box: The box to look for.
         has_states: Whether it is the driver-state layout.
         notes: What was guessed.
+        box_names: The boxes that stand there, the most frequent first.
     """
 
     points: KeyPath
@@ -50,6 +51,7 @@ class JsonShape:
     crop_to_box: str | None
     has_states: bool = False
     notes: tuple[str, ...] = ()
+    box_names: tuple[str, ...] = ()
 
 
 def spread(items: Sequence[Any], count: int = _SAMPLE) -> list[Any]:
@@ -71,7 +73,8 @@ def find_shape(documents: Sequence[Any], recipe: Recipe, *, place: str) -> JsonS
         place: What they are, for messages.
 
     Raises:
-        SourceError: No list of points, or several that could be meant; the key paths are named.
+        SourceError: No list of points, or several that could be meant; the key paths are named. Or the box asked for
+            is in none of the documents; those that are there are named.
     """
     has_states = bool(documents) and sum(map(is_driver_state, documents)) >= NEARLY_ALL * len(documents)
     notes: list[str] = []
@@ -84,7 +87,24 @@ def find_shape(documents: Sequence[Any], recipe: Recipe, *, place: str) -> JsonS
     else:
         points, number = _guess_points(documents, place)
         notes.append(f"The points of {place} were taken from {word_key(points)!r} ({number} points).")
-    return JsonShape(points, _guess_photo(documents), recipe.crop_to_box, has_states, tuple(notes))
+    boxes = _name_boxes(documents, points, recipe.crop_to_box, place)
+    return JsonShape(points, _guess_photo(documents), recipe.crop_to_box, has_states, tuple(notes), boxes)
+
+
+def _name_boxes(documents: Sequence[Any], points: KeyPath, crop_to_box: str | None, place: str) -> tuple[str, ...]:
+    """Name the boxes that stand in the documents, the most frequent first, and refuse one that is in none."""
+    parts = [part for document in documents for part in _boxed_parts(document, points)]
+    names = Counter(name for part in parts for name in list_boxes(part))
+    there = tuple(name for name, _ in names.most_common() if name not in (word_key(points), _last_key(points)))
+    if crop_to_box is not None and not any(has_box(part, crop_to_box) for part in parts):
+        raise SourceError(must_be("--crop-to-box", f"a box of {place}", crop_to_box, word_boxes(crop_to_box, there)))
+    return there
+
+
+def _boxed_parts(document: Any, points: KeyPath) -> list[Any]:
+    """Give the parts of a document in which boxes are looked for: all of it, and each sample of a list."""
+    holders = [holder for _, holder in values_at(document, points)] if None in points else []
+    return [document, *(holder for holder in holders if isinstance(holder, dict))]
 
 
 def _check_key(documents: Sequence[Any], points: KeyPath, given: str, place: str) -> None:
@@ -226,8 +246,9 @@ def _with_box(sample: Annotation, document: Any, holder: Any, shape: JsonShape) 
     """Add the box asked for: a sample of its own in a list has its own box."""
     if shape.crop_to_box is None or sample.reason is not None:
         return sample
+    is_beside = sample.is_one_of_many or has_box(holder, shape.crop_to_box)
     try:
-        return replace(sample, box=find_box(holder if sample.is_one_of_many else document, shape.crop_to_box))
+        return replace(sample, box=find_box(holder if is_beside else document, shape.crop_to_box))
     except BadAnnotation as problem:
         return sample.refused(f"{sample.place} {problem}")
 

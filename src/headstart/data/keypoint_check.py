@@ -6,12 +6,14 @@ know them; what the doctor found is told, and nothing is changed or left out for
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from headstart.data.flip_checks import word_unsure
 from headstart.data.flip_pairs import FlipPairs
 from headstart.data.flip_pairs_file import read_flip_pairs
 from headstart.data.keypoints import KeypointLayout, points_of, visible_of
@@ -29,6 +31,8 @@ _WORDS: Final = {
     "outlier": "of a shape unlike the others",
     "stray point": "with a stray point",
 }
+_FACE_BOX: Final = re.compile(r"(?i)face|b(nd)?_?box|^box|person|head|얼굴")
+"""What the box of a whole face is called, rather than that of an eye."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,12 @@ class KeypointCheck:
     Attributes:
         examination: The doctor's findings; ``row`` counts the table's kept rows.
         lines: What to say of them, one idea a line.
+        crowding: What to say of photos with several faces that are not cut out; empty where there are none.
     """
 
     examination: Examination
     lines: tuple[str, ...]
+    crowding: str = ""
 
 
 def check_keypoints(
@@ -67,22 +73,57 @@ def check_keypoints(
     kept = table.kept
     sizes = kept.select("height", "width").to_numpy()
     found = examine(points_of(kept), visible_of(kept), sizes, given, seed=recipe.seed)
-    note = _pairs_note(found.pairs, source=recipe.flip_pairs)
     pairs = given if given is not None else found.pairs.pairs if found.pairs.is_sure else None
-    known = replace(layout, flip_pairs=pairs, flip_note=note)
-    named = _finding_lines(found, kept["path"], num_examples)
-    lines = (f"keypoints: {layout.num_keypoints} a sample. {note}", *named, *found.notes)
-    return replace(table, keypoints=known), KeypointCheck(found, lines)
+    known = replace(
+        layout,
+        flip_pairs=pairs,
+        flip_note=_pairs_note(found.pairs, source=recipe.flip_pairs),
+        flip_doubt=found.pairs.reason if given is not None else "",
+    )
+    named, crowding = _finding_lines(found, kept["path"], num_examples), word_crowding(table, layout, recipe)
+    lines = (_pairs_line(known), *named, *found.notes, *([f"Careful: {crowding}"] if crowding else []))
+    return replace(table, keypoints=known), KeypointCheck(found, lines, crowding)
+
+
+def word_crowding(table: SampleTable, layout: KeypointLayout, recipe: Recipe) -> str:
+    """Say that photos hold several faces of which the network sees all at once, and what to do.
+
+    Args:
+        table: Kept samples of one photo have one path.
+        layout: Names the boxes that samples have.
+        recipe: Says whether faces are cut out.
+
+    Returns:
+        Two sentences; empty where each photo has one sample, or faces are cut out.
+    """
+    several = table.kept["path"].filter(table.kept["path"].is_duplicated())
+    if several.is_empty() or recipe.crop_to_box is not None or recipe.crop_to_points is not None:
+        return ""
+    num_photos = several.n_unique()
+    photos = "1 photo holds" if num_photos == 1 else f"{num_photos:,} photos hold"
+    what = f"{photos} several faces ({len(several):,} samples), and the network sees each photo whole"
+    remedy = "--crop-to-points 0.2 cuts each face out by its points."
+    if layout.box_names:
+        likely = next((name for name in layout.box_names if _FACE_BOX.search(name)), layout.box_names[0])
+        remedy = f"--crop-to-box {likely} cuts each face out by its box."
+    return f"{what}: it cannot know which face is meant. {remedy}"
+
+
+def _pairs_line(layout: KeypointLayout) -> str:
+    line = f"keypoints: {layout.num_keypoints} a sample. {layout.flip_note}"
+    if layout.flip_pairs is None:
+        return f"{line} No picture is mirrored; --flip-pairs FILE names the pairs."
+    return f"{line} Careful: {layout.flip_doubt}" if layout.flip_doubt else line
 
 
 def _pairs_note(found: FlipPairs, *, source: str | None) -> str:
     fit = f"the mean shape differs from its mirror image by {100 * found.residual:.1f} % of its size"
     if source is not None:
-        return f"{len(found.pairs)} left/right pairs from {source}{'' if found.is_sure else f'; {found.reason}'}."
+        return f"{len(found.pairs)} left/right pairs from {source}."
     if found.is_sure:
         middle = f", {len(found.axis_points)} points on the axis" if found.axis_points else ""
         return f"{len(found.pairs)} left/right pairs found{middle}; {fit}."
-    return f"Left and right could not be told apart, so no picture is mirrored: {found.reason.rstrip('.')}."
+    return word_unsure(found.reason)
 
 
 def _finding_lines(found: Examination, paths: pl.Series, num_examples: int) -> list[str]:

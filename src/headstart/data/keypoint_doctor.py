@@ -190,7 +190,7 @@ class _Yardstick:
         seen = ~np.isnan(found.aligned[..., 0])
         shares = _shape_sizes(points[found.rows], seen, found.mean) / shorter
         is_upright = float(np.mean(np.abs(found.angles[found.trusted]) < 45)) >= _UPRIGHT_SHARE
-        notes = [] if pairs.is_sure else [f"Swapped left and right are not looked for. {pairs.reason}"]
+        notes = [] if pairs.is_sure else ["Swapped left and right are not looked for: the pairs are not sure."]
         if not is_upright:
             notes.append("Turned samples are not looked for: the samples have no direction in common.")
         swapped = pairs.permutation(num_points) if pairs.is_sure else None

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,14 +18,15 @@ from headstart.data.annotation_json import parse_json
 from headstart.data.annotation_table import rows_of
 from headstart.data.annotations import Annotation, BadAnnotation
 from headstart.data.coco import is_coco, read_coco
-from headstart.data.folders import IMAGE_SUFFIXES, FolderListing, has_image_suffix, is_system_name, some
+from headstart.data.folders import FolderListing, has_image_suffix, some
 from headstart.data.groups import take_groups
 from headstart.data.json_sources import JsonShape, find_records, find_shape, read_annotation_file, read_document, spread
+from headstart.data.keypoint_guess import num_points, word_broken
 from headstart.data.keypoints import KeypointLayout, points_of, visible_of
-from headstart.data.label_files import clean_groups, clean_splits, image_root_of, is_label_file, open_label_file
+from headstart.data.label_files import clean_groups, clean_splits, image_root_of, is_label_file
 from headstart.data.name_columns import take_name_columns
-from headstart.data.places import find_place
-from headstart.data.points_tables import points_in_header, read_points_table
+from headstart.data.places import Place, find_place, named_as_given, with_names_as_given
+from headstart.data.points_tables import read_points_table
 from headstart.data.pts import SHIFT, read_pts
 from headstart.data.table import SampleTable, table_from_keypoints
 from headstart.errors import SourceError, all_at_once, did_you_mean, must_be
@@ -53,9 +53,6 @@ _FORM_NAMES: Final[dict[Form, str]] = {
 _SUFFIXES: Final[dict[str, Form]] = {".json": "json", ".pts": "pts"}
 _FEW_FILES: Final = 2000  # below which reading is not worth a line
 _MANY_WHOLE: Final = 16  # files that may each hold all annotations of a split
-_HEAD_BYTES: Final = 2**16
-_MAX_LOOKED_AT: Final = 2000  # files that the guess of the task looks at
-_POINTS_KEY: Final = re.compile(rb'(?i)"[^"]{0,40}(key_?points?|land_?marks?|points)"\s*:')
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,27 @@ class _Read:
     place: Path
     notes: tuple[str, ...]
     is_driver_state: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Annotations that were read from files.
+
+    Attributes:
+        annotations: All of them, also those that cannot be used.
+        notes: What was guessed.
+        box_names: The boxes that samples have.
+        is_driver_state: Whether they have that layout.
+    """
+
+    annotations: list[Annotation]
+    notes: tuple[str, ...]
+    box_names: tuple[str, ...] = ()
+    is_driver_state: bool = False
+
+    @classmethod
+    def of(cls, annotations: list[Annotation], shape: JsonShape) -> _Found:
+        return cls(annotations, shape.notes, shape.box_names, shape.has_states)
 
 
 @dataclass(frozen=True)
@@ -107,18 +125,25 @@ def read_keypoint_source(recipe: Recipe, *, unpack_dir: Path) -> SampleTable:
     """
     if recipe.label_column is not None:
         raise SourceError(must_be("--label-column", "left out for keypoints", recipe.label_column, "Leave it out."))
-    data, notes = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
-    annotations = None
+    places = [find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)]
     if recipe.annotations is not None:
-        annotations, more = find_place(
-            recipe.annotations, recipe, unpack_dir=unpack_dir, kinds=_ANNOTATION_KINDS, setting="--annotations"
+        places.append(
+            find_place(
+                recipe.annotations, recipe, unpack_dir=unpack_dir, kinds=_ANNOTATION_KINDS, setting="--annotations"
+            )
         )
-        notes += more
-    read = _read_place(data, annotations, recipe)
-    table = _completed(read, recipe, notes)
-    _refuse_empty(table, read.place)
-    _refuse_normalised(table, read.place)
-    return table
+    with named_as_given(*places):
+        read = _read_place(places[0].path, places[1].path if recipe.annotations is not None else None, recipe)
+        table = _completed(read, recipe, _notes_of(places))
+        _refuse_empty(table, read.place)
+        _refuse_normalised(table, read.place)
+    return with_names_as_given(table, *places)
+
+
+def _notes_of(places: Sequence[Place]) -> tuple[str, ...]:
+    """Give the notes of places, those of one archive that holds both photos and annotations once."""
+    is_same = len({place.unpacked for place in places}) < len(places)
+    return places[0].notes if is_same else tuple(note for place in places for note in place.notes)
 
 
 def _read_place(data: Path, annotations: Path | None, recipe: Recipe) -> _Read:
@@ -140,7 +165,7 @@ def _read_folder(place: Path, root: Path | None, photos: Path, recipe: Recipe) -
     listing = FolderListing(place)
     names = listing.paths
     tables = [name for name in names.filter(~names.str.contains("/")) if is_label_file(Path(name))]
-    chosen = [name for name in tables if _num_points(place / name, is_known=True)]
+    chosen = [name for name in tables if num_points(place / name, is_known=True)]
     files = {suffix: names.filter(names.str.to_lowercase().str.ends_with(suffix)) for suffix in _SUFFIXES}
     present = [*chosen, *(f"{len(found):,} {suffix} files" for suffix, found in files.items() if len(found))]
     if len(present) != 1:
@@ -182,14 +207,13 @@ def _read_files(files: _Files, recipe: Recipe) -> _Read:
     if not photos.paths:
         raise SourceError(must_be(str(files.photos), "a folder of photos", "no image", "Name it: --image-root FOLDER."))
     _refuse_unheeded(recipe, files.form)
-    if files.form == "pts":
-        found, notes, has_states = _read_pts_files(files), [_pts_note()], False
-    else:
-        found, notes, has_states = _read_json_files(files, photos, recipe, place)
-    frame, layout, pairing = rows_of(found, photos, files.photo_listing.unusable, place=str(place))
+    found = _read_pts_files(files) if files.form == "pts" else _read_json_files(files, photos, recipe, place)
+    frame, layout, pairing = rows_of(found.annotations, photos, files.photo_listing.unusable, place=str(place))
+    layout = replace(layout, box_names=found.box_names)
     loops = files.photo_listing.loops
     loop_notes = [f"Links to folders that hold them were not followed: {some(loops)}."] if loops else []
-    return _Read(frame, layout, files.photos, place, (*notes, *pairing, *loop_notes), has_states)
+    notes = (*found.notes, *pairing, *loop_notes)
+    return _Read(frame, layout, files.photos, place, notes, found.is_driver_state)
 
 
 def _refuse_unheeded(recipe: Recipe, form: Form) -> None:
@@ -208,19 +232,17 @@ def _pts_note() -> str:
     return f"Coordinates of .pts files count the first pixel's centre as 1; {-SHIFT} was taken off."
 
 
-def _read_pts_files(files: _Files) -> list[Annotation]:
+def _read_pts_files(files: _Files) -> _Found:
     paths = [files.folder / name for name in files.names]
     with track("reading annotations", len(paths), unit="files", quiet=len(paths) < _FEW_FILES) as advance:
         found: list[Annotation] = []
         for name, data in zip(files.names, read_files(paths), strict=True):
             found.append(read_pts(data, place=name, stem=without_suffix(name)))
             advance(1)
-    return found
+    return _Found(found, (_pts_note(),))
 
 
-def _read_json_files(
-    files: _Files, photos: PhotoNames, recipe: Recipe, place: Path
-) -> tuple[list[Annotation], list[str], bool]:
+def _read_json_files(files: _Files, photos: PhotoNames, recipe: Recipe, place: Path) -> _Found:
     """Read one JSON for all, where it is one, else one per photo."""
     if len(files.names) <= _MANY_WHOLE:
         whole = [(name, _parsed(files.folder / name)) for name in files.names]
@@ -230,8 +252,9 @@ def _read_json_files(
             raise SourceError(must_be(str(files.folder), "a folder with one COCO file", coco, remedy))
         if coco and len(whole) == 1:
             _refuse_unheeded(recipe, "coco")
-            needs_box = recipe.crop_to_box is not None
-            return read_coco(whole[0][1], place=coco[0], needs_box=needs_box), [_coco_note(coco[0])], False
+            found = read_coco(whole[0][1], place=coco[0], needs_box=recipe.crop_to_box is not None)
+            has_boxes = any(annotation.box for annotation in found)
+            return _Found(found, (_coco_note(coco[0]),), ("bbox",) if has_boxes else ())
         records = find_records(whole[0][1], names_photo=photos.__contains__) if len(whole) == 1 else None
         if records is not None:
             return _read_records(records, recipe, place)
@@ -250,9 +273,7 @@ def _parsed(path: Path) -> Any:
         return None
 
 
-def _read_records(
-    records: Sequence[tuple[str, Any]], recipe: Recipe, place: Path
-) -> tuple[list[Annotation], list[str], bool]:
+def _read_records(records: Sequence[tuple[str, Any]], recipe: Recipe, place: Path) -> _Found:
     shape = find_shape([record for _, record in spread(records)], recipe, place=place.name)
     found = [
         annotation
@@ -261,10 +282,10 @@ def _read_records(
             record, shape, place=f"{place.name} {repr(photo) if photo else f'record {number}'}", photo=photo
         )
     ]
-    return found, list(shape.notes), shape.has_states
+    return _Found.of(found, shape)
 
 
-def _read_single_files(files: _Files, recipe: Recipe, place: Path) -> tuple[list[Annotation], list[str], bool]:
+def _read_single_files(files: _Files, recipe: Recipe, place: Path) -> _Found:
     shape = _shape_of_files(files, recipe, place)
     paths = [files.folder / name for name in files.names]
     found: list[Annotation] = []
@@ -272,23 +293,31 @@ def _read_single_files(files: _Files, recipe: Recipe, place: Path) -> tuple[list
         for name, data in zip(files.names, read_files(paths), strict=True):
             found += read_annotation_file(data, shape, place=name, stem=without_suffix(name))
             advance(1)
-    return found, list(shape.notes), shape.has_states
+    return _Found.of(found, shape)
 
 
 def _shape_of_files(files: _Files, recipe: Recipe, place: Path) -> JsonShape:
     """Find out what stands where from some of the files; the broken ones are left to the reading of all."""
+    documents, problems = _parsed_files(files.folder, spread(files.names))
+    if not documents and len(problems) < len(files.names):
+        documents, problems = _parsed_files(files.folder, files.names)
+    if not documents:
+        raise SourceError(word_broken(str(place), problems))
+    return find_shape(spread(documents), recipe, place=place.name)
+
+
+def _parsed_files(folder: Path, names: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """Read JSON files; give the documents, and what is wrong with the others."""
     documents: list[Any] = []
     problems: list[str] = []
-    for name in spread(files.names):
+    for name, data in zip(names, read_files([folder / name for name in names]), strict=True):
         try:
-            documents.append(parse_json((files.folder / name).read_bytes()))
-        except (BadAnnotation, OSError) as problem:
+            if isinstance(data, BadAnnotation):
+                raise data
+            documents.append(parse_json(data))
+        except BadAnnotation as problem:
             problems.append(f"{name} {problem}")
-    if not documents:
-        more = f" (and {len(files.names) - 3:,} more)" if len(files.names) > 3 else ""
-        got = "; ".join(problems[:3])
-        raise SourceError(f"{place} must be annotations that can be read; got {got}{more}.")
-    return find_shape(documents, recipe, place=place.name)
+    return documents, problems
 
 
 def _completed(read: _Read, recipe: Recipe, notes: tuple[str, ...]) -> SampleTable:
@@ -338,77 +367,3 @@ def _refuse_normalised(table: SampleTable, place: Path) -> None:
     raise SourceError(
         f"{place} must be points in pixels; all coordinates lie between 0 and 1: they look normalised. {remedy}"
     )
-
-
-def looks_like_keypoints(data: Path) -> bool:
-    r"""Guess whether data has points, by a table's header or by one annotation beside a photo; cheap, never an error.
-
-    Args:
-        data: A table, a JSON, or a folder. Archives are not looked into.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     _ = (Path(place) / "points.csv").write_text("path,x1,y1,x2,y2,x3,y3\n1.jpg,1,2,3,4,5,6\n")
-        ...     looks_like_keypoints(Path(place) / "points.csv"), looks_like_keypoints(Path(place))
-        (True, True)
-    """
-    if data.is_dir():
-        return _folder_has_points(data)
-    if is_label_file(data):
-        return _num_points(data) > 0
-    return data.suffix.lower() == ".json" and _json_has_points(data)
-
-
-def _num_points(path: Path, *, is_known: bool = False) -> int:
-    try:
-        return points_in_header(open_label_file(path).head.columns, is_known=is_known)
-    except SourceError:
-        return 0
-
-
-def _folder_has_points(folder: Path) -> bool:
-    """Look for a table of points at the top, and for the first annotation anywhere below."""
-    waiting, looked_at, images = [folder], 0, set[str]()
-    candidates: list[Path] = []
-    while waiting and looked_at < _MAX_LOOKED_AT:
-        here = waiting.pop(0)
-        for entry in _entries(here):
-            looked_at += 1
-            if looked_at > _MAX_LOOKED_AT:
-                break
-            if entry.is_dir():
-                waiting += [] if entry.is_symlink() else [entry]
-            elif entry.suffix.lower().lstrip(".") in IMAGE_SUFFIXES:
-                images.add(entry.stem)
-            elif entry.suffix.lower() in _SUFFIXES or (here == folder and is_label_file(entry)):
-                candidates.append(entry)
-    return any(_file_has_points(path, images) for path in candidates[:20])
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if not is_system_name(entry.name))
-    except OSError:
-        return []
-
-
-def _file_has_points(path: Path, images: set[str]) -> bool:
-    if is_label_file(path):
-        return _num_points(path) > 0
-    if path.suffix.lower() == ".pts":
-        return path.stem in images
-    return _json_has_points(path)
-
-
-def _json_has_points(path: Path) -> bool:
-    """Look for a key that is called points at both ends of a JSON, which may be large."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _HEAD_BYTES))
-            tail = file.read()
-    except OSError:
-        return False
-    return bool(_POINTS_KEY.search(head) or _POINTS_KEY.search(tail))

@@ -9,8 +9,8 @@ file name (person, mask, …). Coordinates are continuous: pixel (0, 0) covers [
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,12 @@ Points = NDArray[np.float64]
 Pairs = tuple[tuple[int, int], ...]
 """(left, right) point numbers, counted from 0, that change places when a picture is mirrored."""
 
+NOT_LOOKED_FOR: Final = "Left/right pairs were not looked for."
+"""What is said of pairs before the shapes were examined."""
+
+COUNTED_FROM_ZERO: Final = "Points are counted from 0: columns x1, y1 of a CSV are point 0."
+"""What is said wherever numbers of points are shown."""
+
 
 @dataclass(frozen=True)
 class KeypointLayout:
@@ -33,6 +39,8 @@ class KeypointLayout:
         names: One per point, in the order of the coordinates.
         flip_pairs: Left/right pairs; None where they are not known, so that no picture is ever mirrored.
         flip_note: How the pairs were found, or why they could not be, a sentence.
+        flip_doubt: What in the shapes speaks against pairs that the user gave, a sentence; empty where nothing does.
+        box_names: Boxes that samples have, by the names that ``--crop-to-box`` takes, the most frequent first.
 
     Examples:
         >>> layout = KeypointLayout(("left eye", "right eye", "nose"), flip_pairs=((0, 1),))
@@ -43,6 +51,8 @@ class KeypointLayout:
     names: tuple[str, ...]
     flip_pairs: Pairs | None = None
     flip_note: str = ""
+    flip_doubt: str = ""
+    box_names: tuple[str, ...] = field(default=(), compare=False)  # of the source, not of the points
 
     def __post_init__(self) -> None:
         """Check that pairs name points, each at most once."""
@@ -63,7 +73,7 @@ class KeypointLayout:
             HeadstartError: The pairs are not known.
         """
         if self.flip_pairs is None:
-            raise HeadstartError(f"Pictures cannot be mirrored: {self.flip_note or 'the pairs are not known'}.")
+            raise HeadstartError(f"Pictures cannot be mirrored. {self.flip_note or NOT_LOOKED_FOR}")
         order = np.arange(self.num_keypoints)
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
@@ -78,7 +88,8 @@ class KeypointLayout:
         """Take it back from JSON values."""
         pairs = values["flip_pairs"]
         flip_pairs = None if pairs is None else tuple((int(left), int(right)) for left, right in pairs)
-        return cls(tuple(values["names"]), flip_pairs, values["flip_note"])
+        doubt, boxes = values.get("flip_doubt", ""), tuple(values.get("box_names", ()))  # older files have neither
+        return cls(tuple(values["names"]), flip_pairs, values["flip_note"], doubt, boxes)
 
 
 def numbered_layout(num_keypoints: int) -> KeypointLayout:
@@ -88,7 +99,7 @@ def numbered_layout(num_keypoints: int) -> KeypointLayout:
         >>> numbered_layout(3).names
         ('0', '1', '2')
     """
-    return KeypointLayout(tuple(map(str, range(num_keypoints))), flip_note="the pairs were not looked for")
+    return KeypointLayout(tuple(map(str, range(num_keypoints))), flip_note=NOT_LOOKED_FOR)
 
 
 def keypoint_columns(points: ArrayLike, visible: ArrayLike | None = None) -> list[pl.Series]:

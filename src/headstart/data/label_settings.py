@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from headstart.recipe_defaults import LABEL_SETTINGS
 
 if TYPE_CHECKING:
     from headstart.recipe import Recipe
@@ -20,8 +22,6 @@ Form = Literal["single", "heads", "joint", "multi"]
 
 MULTI_MONITORS: Final = ("mean_average_precision", "micro_f1")
 """Scores that only several labels in one cell have."""
-MULTI_DEFAULTS: Final[dict[str, Any]] = {"monitor": "mean_average_precision", "label_smoothing": 0.0}
-"""What defaults are for several labels in one cell where they differ: most classes are absent from most photos."""
 
 _NO_MULTI: Final = ("accuracy", "balanced_accuracy")
 _NEEDS_NAMES: Final = "--label NAME"
@@ -143,9 +143,21 @@ def as_text(value: object) -> object:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value if value is None else str(value)
 
 
+def unfit_monitors(form: Form) -> tuple[str, ...]:
+    """Give the scores that labels of this form do not have.
+
+    Examples:
+        >>> unfit_monitors("multi"), unfit_monitors("heads")
+        (('accuracy', 'balanced_accuracy'), ('mean_average_precision', 'micro_f1'))
+    """
+    if form == "multi":
+        return _NO_MULTI
+    return MULTI_MONITORS if form == "heads" else (*MULTI_MONITORS, "exact")
+
+
 def label_problems(recipe: Recipe) -> Iterator[str]:
     """Name settings of labels that do not go together, or say something about another task."""
-    given = [name for name in ("label", "label_column", "multi_label") if getattr(recipe, name) is not None]
+    given = [name for name in LABEL_SETTINGS if getattr(recipe, name) is not None]
     if len(given) > 1:
         yield f"{given[1]} must be left out beside {given[0]}; got {getattr(recipe, given[1])!r}"
         return
@@ -162,6 +174,10 @@ def label_problems(recipe: Recipe) -> Iterator[str]:
     if recipe.label_bins is not None:
         yield from _bin_problems(recipe, found)
     yield from _monitor_problems(recipe, found)
+    if found.form == "multi" and recipe.loss != "bce":
+        yield f"loss must be 'bce' for multi_label; got {recipe.loss!r}"
+    if found.form == "heads" and recipe.focal_alpha is not None:
+        yield f"focal_alpha must be left out for several heads; got {recipe.focal_alpha:g}"
 
 
 def _weight_problems(recipe: Recipe, found: LabelSettings) -> Iterator[str]:
@@ -187,11 +203,10 @@ def _bin_problems(recipe: Recipe, found: LabelSettings) -> Iterator[str]:
 
 
 def _monitor_problems(recipe: Recipe, found: LabelSettings) -> Iterator[str]:
-    is_multi = found.form == "multi"
-    refused = _NO_MULTI if is_multi else MULTI_MONITORS if found.form == "heads" else (*MULTI_MONITORS, "exact")
-    if recipe.monitor in refused:
-        what = {"multi": "multi_label", "heads": "several heads"}.get(found.form, "one label")
-        yield f"monitor must be one for {what}; got {recipe.monitor!r}"
+    what = {"multi": "multi_label", "heads": "several heads"}.get(found.form, "one label")
+    for name in ("monitor", "stop_by"):
+        if getattr(recipe, name) in unfit_monitors(found.form):
+            yield f"{name} must be one for {what}; got {getattr(recipe, name)!r}"
 
 
 def _by_name(text: str, example: str) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from headstart.data.annotation_boxes import CORNERS, SIZES
+from headstart.data.annotation_boxes import CORNERS, SIZES, word_boxes
 from headstart.errors import SourceError, all_at_once, did_you_mean, must_be
 
 _AXIS: Final = r"(x|y|v|vis|visible|visibility)"
@@ -150,7 +150,7 @@ def find_box_columns(columns: Sequence[str], crop_to_box: str | None, *, place: 
     if crop_to_box and "," in crop_to_box:
         return _named_columns(columns, crop_to_box, place)
     prefix = (crop_to_box or "box").rpartition(".")[2].strip().lower()
-    plain = {re.sub(r"[ .\-]", "_", name.strip().lower()): name for name in columns}
+    plain = _plain_names(columns)
     for names in (*CORNERS, *SIZES):
         found = [plain.get(f"{prefix}_{side}") for side in names]
         left, top, right, bottom = found
@@ -159,7 +159,30 @@ def find_box_columns(columns: Sequence[str], crop_to_box: str | None, *, place: 
     if crop_to_box is None:
         return None
     expected = f"four columns of {place}, or a prefix of four ({prefix}_x1, {prefix}_y1, {prefix}_x2, {prefix}_y2)"
-    raise SourceError(must_be("--crop-to-box", expected, crop_to_box, did_you_mean(f"{prefix}_x1", columns)))
+    there = box_prefixes(columns)
+    remedy = word_boxes(crop_to_box, there) if there else did_you_mean(f"{prefix}_x1", columns)
+    raise SourceError(must_be("--crop-to-box", expected, crop_to_box, remedy))
+
+
+def box_prefixes(columns: Sequence[str]) -> tuple[str, ...]:
+    """Give what ``--crop-to-box`` may be called in a table: prefixes of four columns that make a box.
+
+    Examples:
+        >>> box_prefixes(["path", "face_x1", "face_y1", "face_x2", "face_y2", "eye_x", "eye_y"])
+        ('face',)
+    """
+    plain = _plain_names(columns)
+    first = {names[0] for names in (*CORNERS, *SIZES)}
+    starts = [name.rpartition("_")[0] for name in plain if name.rpartition("_")[2] in first]
+    is_whole = [
+        any(all(f"{start}_{side}" in plain for side in names) for names in (*CORNERS, *SIZES)) for start in starts
+    ]
+    return tuple(dict.fromkeys(start for start, found in zip(starts, is_whole, strict=True) if start and found))
+
+
+def _plain_names(columns: Sequence[str]) -> dict[str, str]:
+    """Give columns by their names in lower case with underscores."""
+    return {re.sub(r"[ .\-]", "_", name.strip().lower()): name for name in columns}
 
 
 def _named_columns(columns: Sequence[str], crop_to_box: str, place: str) -> BoxColumns:

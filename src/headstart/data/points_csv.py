@@ -73,8 +73,14 @@ def check_target(target: Path, recipe: Recipe) -> None:
         raise RecipeError(must_be("--out", "another file than the one that is read", str(target), "Name a new one."))
 
 
-def describe_conversion(table: SampleTable, target: Path) -> list[str]:
-    """Say what was written, and name what was left out, line by line."""
+def describe_conversion(table: SampleTable, target: Path, *, archive: str | None = None) -> list[str]:
+    """Say what was written, and name what was left out, line by line.
+
+    Args:
+        table: What was read.
+        target: The CSV.
+        archive: The photos as the user named them, where they lie in an archive.
+    """
     lines: list[str] = []
     for reason, number in table.excluded_counts.items():
         rows = table.frame.filter(pl.col("excluded") == reason).select("path", "detail")
@@ -83,6 +89,8 @@ def describe_conversion(table: SampleTable, target: Path) -> list[str]:
         lines += [f"  and {number - _MAX_NAMED:,} more"] if number > _MAX_NAMED else []
     found, kept = table.frame.height, table.kept.height
     lines.append(f"{found:,} samples found: {kept:,} written, {found - kept:,} left out: {target}")
+    if archive is not None:
+        return [*lines, f"Paths are those in {archive}; to read the CSV, give {archive} --annotations {target}."]
     return [*lines, f"Paths start from {table.root}; to read the CSV, give --image-root {table.root}."]
 
 

@@ -6,7 +6,7 @@ Every step works on whole columns; Python looks only at the rows that something 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headstart.data.annotation_files import PhotoNames
-from headstart.data.annotation_table import NO_PAIRS_NOTE, box_or_null, points_or_null
+from headstart.data.annotation_table import box_or_null, points_or_null
 from headstart.data.annotations import LARGEST_COORDINATE, Annotation, shown
 from headstart.data.folders import FolderListing, some
-from headstart.data.keypoints import KeypointLayout, numbered_layout
+from headstart.data.keypoints import NOT_LOOKED_FOR, KeypointLayout, numbered_layout
 from headstart.data.label_files import LabelFile, choose_columns, clean_paths, open_label_file, read_columns
 from headstart.data.name_columns import text_name
-from headstart.data.point_columns import BoxColumns, PointColumns, find_box_columns, find_point_columns
+from headstart.data.point_columns import BoxColumns, PointColumns, box_prefixes, find_box_columns, find_point_columns
 from headstart.data.table import SPLITS
 from headstart.errors import SourceError
 from headstart.recipe import Recipe
@@ -64,7 +64,8 @@ def read_points_table(path: Path, recipe: Recipe, *, root: Path) -> tuple[pl.Dat
     frame, found_notes = _find_files(frame, root, path.name)
     frame, repeated_notes = _judge_repeated(frame, path.name)
     names = columns.points.names
-    layout = KeypointLayout(names, flip_note=NO_PAIRS_NOTE) if names else numbered_layout(len(columns.points.xs))
+    layout = KeypointLayout(names, flip_note=NOT_LOOKED_FOR) if names else numbered_layout(len(columns.points.xs))
+    layout = replace(layout, box_names=box_prefixes(file.head.columns))
     texts = list(columns.texts)
     own = ("path", "group", "split", "excluded", "detail", "keypoints", "visible", "box")
     kept = frame.select(*(name for name in own if name in frame.columns), *texts)

@@ -13,19 +13,23 @@ from typing import Any
 
 import polars as pl
 
+from headstart.data.flip_checks import check_sides
 from headstart.data.flip_pairs_file import read_flip_pairs
 from headstart.data.folders import FolderListing, has_image_suffix, read_folder, some
 from headstart.data.groups import take_groups
-from headstart.data.keypoint_sources import looks_like_keypoints, read_keypoint_source
+from headstart.data.keypoint_guess import looks_like_keypoints, word_annotations
+from headstart.data.keypoint_sources import read_keypoint_source
+from headstart.data.keypoints import points_of, visible_of
 from headstart.data.label_columns import captured_names, check_label_columns
 from headstart.data.label_files import is_label_file, read_label_file
 from headstart.data.label_layout import LabelLayout, class_counts
 from headstart.data.name_columns import take_name_columns
 from headstart.data.named_photos import read_named_photos
-from headstart.data.places import find_place
+from headstart.data.places import find_place, named_as_given, with_names_as_given
 from headstart.data.table import SPLITS, SampleTable
 from headstart.errors import SourceError, all_at_once, must_be
-from headstart.recipe import KEYPOINT_HEADS, Recipe
+from headstart.recipe import Recipe
+from headstart.recipe_defaults import KEYPOINT_HEADS
 
 _TABLE_SETTINGS = (
     "path_column", "label", "label_column", "multi_label", "image_root", "group_column", "split_column",
@@ -57,24 +61,34 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
     """
     if recipe.task == "keypoints":
         return _with_known_points(read_keypoint_source(recipe, unpack_dir=unpack_dir), recipe)
-    place, notes = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
-    table = _read_place(place, recipe)
-    frame, group_notes = take_groups(table.frame, recipe)
-    table = table.with_frame(frame, *notes, *group_notes, *_class_notes(table))
-    _check_classes(table, place, min_classes)
-    check_label_columns(table, min_classes)
-    return table
+    place = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
+    with named_as_given(place):
+        table = _read_place(place.path, recipe)
+        frame, group_notes = take_groups(table.frame, recipe)
+        table = table.with_frame(frame, *place.notes, *group_notes, *_class_notes(table))
+        _check_classes(table, place.path, min_classes)
+        check_label_columns(table, min_classes)
+    return with_names_as_given(table, place)
 
 
 def _with_known_points(table: SampleTable, recipe: Recipe) -> SampleTable:
-    """Refuse points that the data does not have, of errors' normaliser or of pairs, before anything is done."""
+    """Refuse points that the data does not have, and pairs and flips that its shapes contradict, before the pass."""
     num_keypoints = table.keypoints.num_keypoints if table.keypoints else 0
+    check_nme_points(recipe, num_keypoints)
+    given = read_flip_pairs(Path(recipe.flip_pairs), num_keypoints) if recipe.flip_pairs is not None else None
+    check_sides(points_of(table.kept), visible_of(table.kept), recipe, given)
+    return table
+
+
+def check_nme_points(recipe: Recipe, num_keypoints: int) -> None:
+    """Refuse points that the data does not have as those whose distance errors are divided by.
+
+    Raises:
+        SourceError: There are fewer points.
+    """
     if recipe.nme_points and max(recipe.nme_points) >= num_keypoints:
         expected = f"two point numbers from 0 to {num_keypoints - 1}"
         raise SourceError(must_be("--nme-points", expected, list(recipe.nme_points), "Points are counted from 0."))
-    if recipe.flip_pairs is not None:
-        read_flip_pairs(Path(recipe.flip_pairs), num_keypoints)
-    return table
 
 
 def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -138,6 +152,9 @@ def _read_only_table(folder: Path, label_files: list[Path], recipe: Recipe) -> S
 
 
 def _word_no_classes(folder: Path, listing: FolderListing) -> str:
+    about_annotations = word_annotations(folder, listing.paths.to_list())
+    if about_annotations:
+        return about_annotations
     num_images = listing.paths.to_frame().select(has_image_suffix(pl.col("path")).sum()).item()
     got = f"{num_images:,} images outside class folders" if num_images else f"{len(listing.paths):,} files, no image"
     remedy = "Put the photos of each class into a folder named like the class, or give a table of paths and labels."
@@ -200,6 +217,9 @@ def _case_twins(class_names: tuple[str, ...]) -> list[list[str]]:
 def _check_classes(table: SampleTable, place: Path, min_classes: int) -> None:
     if len(table.class_names) >= min_classes:
         return
+    about_annotations = word_annotations(place, FolderListing(place).paths.to_list()) if place.is_dir() else ""
+    if about_annotations:
+        raise SourceError(about_annotations)
     remedy = "Add a folder for each class."
     if table.class_names and (place / table.class_names[0]).is_dir():
         remedy = f"If its folders are the classes, give {place / table.class_names[0]}."

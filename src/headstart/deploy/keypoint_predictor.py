@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from headstart.data import geometry
 from headstart.data.keypoints import KeypointLayout
+from headstart.deploy.face_boxes import check_boxes
 from headstart.deploy.runner import AnsweredBatch, ImageInput, Runner, as_list
-from headstart.errors import RecipeError, must_be
 from headstart.models.network import Network
 
 
@@ -23,8 +23,8 @@ class KeypointPrediction:
     Attributes:
         path: The photo's path; None where it was not given as one.
         points: (x, y) of each keypoint in pixels of the upright photo, float64, shape (num_keypoints, 2); None where
-            the photo could not be read.
-        size: (height, width) of the upright photo; None where it could not be read.
+            the photo could not be read, or its box could not be used.
+        size: (height, width) of the upright photo; None where there are no points.
         error: Why there are no points, else None.
     """
 
@@ -87,10 +87,12 @@ class KeypointPredictor:
             batch_size: Photos a forward pass.
 
         Returns:
-            One prediction a photo, in order; one that cannot be read has an ``error`` and no points.
+            One prediction a photo, in order; one that cannot be read, or whose box lies outside of it, has an
+            ``error`` and no points.
 
         Raises:
-            RecipeError: ``batch_size`` is out of bounds, or there is not one box a photo.
+            RecipeError: ``batch_size`` is out of bounds; there is not one box a photo, or one has no area or is not in
+                pixels.
             HeadstartError: Something is no photo at all.
         """
         return list(self.stream(as_list(images), boxes=boxes, batch_size=batch_size))
@@ -100,21 +102,15 @@ class KeypointPredictor:
     ) -> Iterator[KeypointPrediction]:
         """Find points one batch at a time, for more photos than memory holds answers for; see ``predict``."""
         parts = None if boxes is None else np.asarray(boxes, np.float64)
-        if parts is not None and parts.shape != (len(images), 4):
-            expected = f"of shape ({len(images)}, 4), one (left, top, right, bottom) a photo"
-            raise RecipeError(must_be("boxes", expected, parts.shape))
         if parts is not None:
+            check_boxes(parts, len(images))
             parts = self._widened(parts)
         for batch in self.runner.run(images, batch_size=batch_size, boxes=parts):
             yield from self._word(batch)
 
     def _widened(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Add the margin that training put around the points."""
-        extents = boxes[:, 2:] - boxes[:, :2]
-        wrong = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (extents > 0).all(axis=1)))
-        if len(wrong):
-            raise RecipeError(must_be(f"boxes[{wrong[0]}]", "left < right and top < bottom", boxes[wrong[0]].tolist()))
-        margin = self.margin * extents.max(axis=1, keepdims=True)
+        margin = self.margin * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
         return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1)
 
     def _word(self, batch: AnsweredBatch) -> Iterator[KeypointPrediction]:

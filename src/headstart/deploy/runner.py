@@ -26,6 +26,7 @@ from headstart.data.augmentation import render_images
 from headstart.data.decoding import CoverRule, StoredImage, decode, from_pixels
 from headstart.data.geometry import Affines
 from headstart.data.headers import DecodeFailure
+from headstart.deploy.face_boxes import word_outside
 from headstart.errors import HeadstartError, RecipeError, must_be
 from headstart.models.compiled import CompiledForward, compile_forward
 from headstart.models.inference import Answers
@@ -64,7 +65,7 @@ class AnsweredBatch:
 
     Attributes:
         images: As they were given.
-        errors: Why a photo could not be read, else None; one a photo.
+        errors: Why there is no answer for a photo (it cannot be read, say), else None; one a photo.
         answers: One row for each photo without an error, in order.
         view: Of the same photos.
     """
@@ -124,7 +125,7 @@ class Runner:
             images: The photos.
             batch_size: Photos a forward pass.
             boxes: The part of each photo that the network looks at (left, top, right, bottom in pixels of the
-                original), shape (n, 4); all of it unless told.
+                original), shape (n, 4); all of it unless told. A photo whose box lies outside gets an error.
 
         Raises:
             RecipeError: ``batch_size`` is out of bounds.
@@ -168,12 +169,14 @@ class Runner:
         stored: list[StoredImage] = []
         errors: list[str | None] = []
         cover = self._cover if boxes is None else None  # a part of a photo is cut from all of its pixels
-        for image in images:
+        for number, image in enumerate(images):
             try:
-                stored.append(_read(image, cover or _WHOLE))
-                errors.append(None)
+                photo = _read(image, cover or _WHOLE)
             except DecodeFailure as failure:
                 errors.append(str(failure))
+                continue
+            errors.append(None if boxes is None else word_outside(boxes[number], photo.original_size))
+            stored += [photo] if errors[-1] is None else []
         contract = self.network.contract
         scales = np.array([photo.scale for photo in stored], np.float64).reshape(-1, 2)
         is_read = np.array([error is None for error in errors], bool)

@@ -48,11 +48,9 @@ class Evaluation:
     num_units: int
     notes: tuple[str, ...] = ()
 
-    def to_metrics_json(self) -> dict[str, dict[str, float]]:
+    def to_metrics_json(self) -> dict[str, dict[str, float | None]]:
         """Give one split's part of ``metrics.json``: score name to value, low and high."""
-        return {
-            name: {"value": score.value, "low": score.low, "high": score.high} for name, score in self.scores.items()
-        }
+        return {name: score.as_json() for name, score in self.scores.items()}
 
 
 def evaluate(

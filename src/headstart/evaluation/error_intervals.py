@@ -2,8 +2,8 @@
 
 A weighted mean follows from two sums per unit, so a resample is a row of a matrix product here too. Where resampling
 cannot show what was not seen, the interval is widened: a share (a failure rate, an area under a curve) that few units
-speak for has at least Wilson's interval; an error without a bound that one unit alone speaks
-for has the range of its samples.
+speak for has at least Wilson's interval. Where one unit alone speaks for a score, there is no interval: the samples of
+one person say nothing about other persons.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WeightedMean:
 def means_with_intervals(
     means: Mapping[str, WeightedMean], units: NDArray[np.int64], *, seed: int = 0, num_resamples: int = 2000
 ) -> dict[str, Score]:
-    """Give each mean with its 95 % interval.
+    """Give each mean with its 95 % interval; without one where the samples that count are of one unit.
 
     Args:
         means: By name; each over the same n samples, of which at least one counts.
@@ -75,7 +75,7 @@ def means_with_intervals(
 def median_with_interval(
     values: NDArray[np.float64], units: NDArray[np.int64], *, seed: int = 0, num_resamples: int = 2000
 ) -> Score:
-    """Give the median of the samples' values with its 95 % interval.
+    """Give the median of the samples' values with its 95 % interval; without one where they are of one unit.
 
     Args:
         values: Shape (n,), n > 0.
@@ -87,17 +87,18 @@ def median_with_interval(
         >>> median_with_interval(np.array([1.0, 2.0, 9.0]), np.arange(3)).value
         2.0
     """
+    num_units, median = int(units.max()) + 1, float(np.median(values))
+    if num_units < 2:
+        return Score.alone(median)
     order = np.argsort(values, kind="stable")
     ordered, unit_of = values[order], units[order]
-    num_units = int(units.max()) + 1
     at_once = max(1, MAX_WEIGHTS // max(len(values), num_units))
     chunks: list[NDArray[np.float64]] = []
     for counts in draw_units(num_units, seed=seed, num_resamples=num_resamples, at_once=at_once):
         upto = np.cumsum(counts[unit_of], axis=0)
         middles = [(upto <= rank).sum(axis=0) for rank in ((upto[-1] - 1) // 2, upto[-1] // 2)]
         chunks.append((ordered[middles[0]] + ordered[middles[1]]) / 2)
-    score = interval_around(float(np.median(values)), np.concatenate(chunks), num_units)
-    return score if num_units > 1 else Score(score.value, float(ordered[0]), float(ordered[-1]))
+    return interval_around(median, np.concatenate(chunks), num_units)
 
 
 def difference_with_interval(
@@ -108,6 +109,8 @@ def difference_with_interval(
     num_resamples: int = 2000,
 ) -> Score:
     """Give the first mean minus the second with its 95 % interval; the two have no unit in common.
+
+    Without one where a side is one unit alone.
 
     Args:
         first: A mean and its units.
@@ -122,16 +125,14 @@ def difference_with_interval(
         >>> gap.value, gap.low > 0
         (4.5, True)
     """
+    value, fewest = first[0].value - second[0].value, min(int(units.max()) + 1 for _, units in (first, second))
+    if fewest < 2:
+        return Score.alone(value)
     drawn = [
         _resampled_means(_sums_by_unit(*side)[None], seed=seed + number, num_resamples=num_resamples)[0]
         for number, side in enumerate((first, second))
     ]
-    fewest = min(int(units.max()) + 1 for _, units in (first, second))
-    value = first[0].value - second[0].value
-    if fewest > 1:
-        return interval_around(value, drawn[0] - drawn[1], fewest)
-    ends = [means_with_intervals({"": mean}, units, seed=seed)[""] for mean, units in (first, second)]
-    return Score(value, ends[0].low - ends[1].high, ends[0].high - ends[1].low)
+    return interval_around(value, drawn[0] - drawn[1], fewest)
 
 
 def _sums_by_unit(mean: WeightedMean, units: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -152,6 +153,8 @@ def _resampled_means(sums: NDArray[np.float64], *, seed: int, num_resamples: int
 
 def _widened(mean: WeightedMean, resampled: NDArray[np.float64], sums: NDArray[np.float64]) -> Score:
     counts = sums[:, sums[1] > 0]
+    if counts.shape[1] < 2:
+        return Score.alone(mean.value)
     drawn = resampled[np.isfinite(resampled)]
     score = interval_around(mean.value, drawn if len(drawn) else np.array([mean.value]), counts.shape[1])
     low, high = _floor(mean, counts) or (score.value, score.value)
@@ -160,10 +163,8 @@ def _widened(mean: WeightedMean, resampled: NDArray[np.float64], sums: NDArray[n
 
 def _floor(mean: WeightedMean, counts: NDArray[np.float64]) -> tuple[float, float] | None:
     """Give the least interval where resampling cannot be trusted alone, else None."""
+    if not mean.is_share:
+        return None
     totals, weights = counts
-    if mean.is_share:
-        num_witnesses = min(len(weights), int((totals > 0).sum()), int((totals < weights).sum()))
-        return wilson(mean.value, effective_number(weights)) if num_witnesses < MIN_UNITS else None
-    counted = mean.weights > 0
-    values = mean.totals[counted] / mean.weights[counted]
-    return (float(values.min()), float(values.max())) if len(weights) < 2 else None
+    num_witnesses = min(len(weights), int((totals > 0).sum()), int((totals < weights).sum()))
+    return wilson(mean.value, effective_number(weights)) if num_witnesses < MIN_UNITS else None

@@ -23,6 +23,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,7 @@ from headstart.errors import HeadstartError, must_be
 from headstart.evaluation.calibration import NUM_BINS, confidence_gaps
 from headstart.evaluation.metrics import SCORES, checked_predictions, classification_scores, sample_losses
 from headstart.randomness import generator
+from headstart.wording import counted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -50,11 +52,52 @@ MAX_WEIGHTS: Final = 2**22
 
 @dataclass(frozen=True)
 class Score:
-    """A value and its 95 % interval; ``low <= value <= high`` always."""
+    """A value and its 95 % interval: ``low <= value <= high``.
+
+    Where one unit alone speaks for the value, there may be no interval: both ends are then not a number.
+    """
 
     value: float
     low: float
     high: float
+
+    @classmethod
+    def alone(cls, value: float) -> Score:
+        """Give a value without an interval.
+
+        Examples:
+            >>> Score.alone(3.0).has_interval, Score.alone(3.0).as_json()
+            (False, {'value': 3.0, 'low': None, 'high': None})
+        """
+        return cls(value, math.nan, math.nan)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
+
+    def as_json(self) -> dict[str, float | None]:
+        """Give it as in ``metrics.json``."""
+        low, high = (self.low, self.high) if self.has_interval else (None, None)
+        return {"value": self.value, "low": low, "high": high}
+
+
+def describe_basis(num_samples: int, num_units: int, *, noun: str) -> str:
+    """Word what intervals are over, to stand after "over".
+
+    Args:
+        num_samples: Samples scored.
+        num_units: Independent units among them.
+        noun: What a sample is called.
+
+    Examples:
+        >>> describe_basis(120, 12, noun="image"), describe_basis(120, 120, noun="sample")
+        ('120 images in 12 groups', '120 samples')
+        >>> describe_basis(9, 1, noun="sample")
+        '9 samples in 1 group'
+    """
+    samples = counted(num_samples, noun)
+    return samples if num_units == num_samples else f"{samples} in {counted(num_units, 'group')}"
 
 
 def wilson(share: float, num_units: float, *, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -18,8 +18,9 @@ from headstart.evaluation.error_intervals import (
     means_with_intervals,
     median_with_interval,
 )
-from headstart.evaluation.intervals import Score, number_units
+from headstart.evaluation.intervals import Score, describe_basis, number_units
 from headstart.evaluation.keypoint_metrics import KeypointAnswers, PointErrors, mean_over_points, measure_errors
+from headstart.wording import counted
 
 KEYPOINT_SCORES: Final = (
     "nme", "nme_median", "auc_8", "auc_10", "failure_8", "failure_10", "mae", "mse", "error_pixels",
@@ -38,12 +39,13 @@ class KeypointEvaluation:
     """What predicted points are worth on one split.
 
     Attributes:
-        scores: ``KEYPOINT_SCORES``, each with its 95 % interval: ``nme`` (percent: mean over samples of the mean over
-            visible points of distance / normaliser), ``nme_median``, ``auc_8`` and ``auc_10`` (0 to 1), ``failure_8``
-            and ``failure_10`` (share of samples above), ``mae`` and ``mse`` (shares of the model's frame, over all
-            visible coordinates), ``error_pixels`` (as ``nme``, in pixels of the original).
-        per_point: One row per point: ``number, name, nme, nme_low, nme_high`` (null where it is visible in no sample)
-            and ``visible`` (share of scored samples).
+        scores: ``KEYPOINT_SCORES``, each with its 95 % interval (with none where there is one unit alone): ``nme``
+            (percent: mean over samples of the mean over visible points of distance / normaliser), ``nme_median``,
+            ``auc_8`` and ``auc_10`` (0 to 1), ``failure_8`` and ``failure_10`` (share of samples above), ``mae`` and
+            ``mse`` (shares of the model's frame, over all visible coordinates), ``error_pixels`` (as ``nme``, in pixels
+            of the original).
+        per_point: One row per point: ``number, name, nme`` (null where it is visible in no sample), ``nme_low,
+            nme_high`` (null where there is no interval) and ``visible`` (share of scored samples).
         per_group: One row per group, the worst first: ``group, num_samples, nme, worst_sample`` (position in the
             arrays) and ``worst_nme``. Empty without groups.
         sample_errors: NME of each sample in percent, shape (n,); not a number where it is left out.
@@ -64,11 +66,14 @@ class KeypointEvaluation:
     num_units: int
     notes: tuple[str, ...] = ()
 
-    def to_metrics_json(self) -> dict[str, dict[str, float]]:
+    @property
+    def basis(self) -> str:
+        """Words for what intervals are over."""
+        return describe_basis(self.num_samples, self.num_units, noun="sample")
+
+    def to_metrics_json(self) -> dict[str, dict[str, float | None]]:
         """Give one split's part of ``metrics.json``: score name to value, low and high."""
-        return {
-            name: {"value": score.value, "low": score.low, "high": score.high} for name, score in self.scores.items()
-        }
+        return {name: score.as_json() for name, score in self.scores.items()}
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,7 @@ def seen_against_unseen(
     groups: Sequence[str | None],
     training_groups: set[str],
     *,
+    units: ArrayLike | None = None,
     seed: int = 0,
     num_resamples: int = 2000,
 ) -> SeenAgainstUnseen:
@@ -177,8 +183,10 @@ def seen_against_unseen(
 
     Args:
         sample_errors: NME in percent, shape (n,); those that are not numbers are left out.
-        groups: Whose picture it is, shape (n,); samples without a group are left out. Groups are what is resampled.
+        groups: Whose picture it is, shape (n,); samples without a group are left out.
         training_groups: Groups that have samples in training.
+        units: What is resampled, shape (n,), as in ``evaluate_keypoints``: the same samples then have the same
+            interval. None: the groups.
         seed: Of the resampling.
         num_resamples: Of each interval.
 
@@ -194,21 +202,23 @@ def seen_against_unseen(
         raise HeadstartError(must_be("groups", f"of {errors.size} names, one per sample", len(groups)))
     is_known = np.array([group is not None for group in groups], bool) & np.isfinite(errors)
     is_seen = np.array([group in training_groups for group in groups], bool)
-    names = np.array([group or "" for group in groups], dtype=object)
-    sides = [_side(errors[chosen], names[chosen]) for chosen in (is_known & is_seen, is_known & ~is_seen)]
+    names = np.array([group or "" for group in groups], dtype=str)
+    numbers = number_units(names if units is None else units, len(groups))
+    chosen = [is_known & is_seen, is_known & ~is_seen]
+    sides = [_side(errors[side], numbers[side]) for side in chosen]
     resampling = {"seed": seed, "num_resamples": num_resamples}
     scores = [side and means_with_intervals({"nme": side[0]}, side[1], **resampling)["nme"] for side in sides]
     seen, unseen = sides
-    num_samples = [len(side[1]) if side else 0 for side in sides]
-    num_groups = [int(side[1].max()) + 1 if side else 0 for side in sides]
+    num_samples = [int(side.sum()) for side in chosen]
+    num_groups = [len(np.unique(names[side])) for side in chosen]
     gap = difference_with_interval(unseen, seen, **resampling) if seen and unseen else None
     return SeenAgainstUnseen(scores[0], scores[1], gap, *num_samples, *num_groups)
 
 
-def _side(errors: NDArray[np.float64], names: NDArray[Any]) -> tuple[WeightedMean, NDArray[np.int64]] | None:
+def _side(errors: NDArray[np.float64], units: NDArray[np.int64]) -> tuple[WeightedMean, NDArray[np.int64]] | None:
     if not len(errors):
         return None
-    return WeightedMean(errors, np.ones(len(errors))), number_units(names.astype(str), len(names))
+    return WeightedMean(errors, np.ones(len(errors))), number_units(units, len(units))
 
 
 def _means(errors: PointErrors, sample_errors: NDArray[np.float64]) -> dict[str, WeightedMean]:
@@ -242,7 +252,7 @@ def _per_point(
     columns: dict[str, Any] = {"number": range(len(names)), "name": pl.Series(list(names), dtype=pl.String)}
     for column, end in (("nme", "value"), ("nme_low", "low"), ("nme_high", "high")):
         found = [getattr(scores.get(str(number)), end, None) for number in range(len(names))]
-        columns[column] = pl.Series(found, dtype=pl.Float64)
+        columns[column] = pl.Series(found, dtype=pl.Float64).fill_nan(None)
     return pl.DataFrame(columns | {"visible": counts.mean(axis=0)})
 
 
@@ -267,13 +277,12 @@ def _notes(errors: PointErrors, names: Sequence[str], num_units: int) -> tuple[s
     if num_hidden or num_undefined:
         reasons = [f"{num_hidden:,} without a visible point"] if num_hidden else []
         reasons += [f"{num_undefined:,} without a length to divide errors by"] if num_undefined else []
-        total = num_hidden + num_undefined
-        are = "sample is" if total == 1 else "samples are"
-        notes.append(f"{total:,} {are} left out of the scores: {', '.join(reasons)}.")
+        total = counted(num_hidden + num_undefined, "sample is", "samples are")
+        notes.append(f"{total} left out of the scores: {', '.join(reasons)}.")
     unseen = [names[number] for number in np.flatnonzero(~errors.counts.any(axis=0)).tolist()]
     if unseen:
-        counted = f"{len(unseen)} of {len(names)} points are visible in no sample of this split"
-        notes.append(f"{counted}: {listed(unseen)}. Nothing says how well they are found.")
+        are = f"{len(unseen)} of {len(names)} points are visible in no sample of this split"
+        notes.append(f"{are}: {listed(unseen)}. Nothing says how well they are found.")
     if num_units == 1:
-        notes.append("All samples belong to one group: the intervals say little about other groups.")
+        notes.append("All samples scored belong to one group: nothing says how others score, so there is no interval.")
     return tuple(notes)

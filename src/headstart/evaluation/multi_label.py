@@ -64,9 +64,9 @@ class MultiLabelEvaluation:
     num_units: int
     notes: tuple[str, ...] = ()
 
-    def to_metrics_json(self) -> dict[str, dict[str, float]]:
+    def to_metrics_json(self) -> dict[str, dict[str, float | None]]:
         """Give one split's part of ``metrics.json``: score name to value, low and high."""
-        return {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in self.scores.items()}
+        return {name: one.as_json() for name, one in self.scores.items()}
 
 
 def multi_label_scores(logits: ArrayLike, labels: ArrayLike, *, temperature: float = 1.0) -> dict[str, float]:

@@ -50,9 +50,9 @@ class LabelsEvaluation:
         }
         return {**(self.joint.scores if self.joint else {}), **own, "exact": self.exact}
 
-    def to_metrics_json(self) -> dict[str, dict[str, float]]:
+    def to_metrics_json(self) -> dict[str, dict[str, float | None]]:
         """Give one split's part of ``metrics.json``: score name to value, low and high."""
-        return {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in self.scores.items()}
+        return {name: one.as_json() for name, one in self.scores.items()}
 
 
 def all_right(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -21,9 +21,9 @@ from headstart.data.keypoints import KeypointLayout
 from headstart.data.label_layout import LabelLayout
 from headstart.errors import BundleError, HeadstartError, all_at_once, must_be
 from headstart.files import write_json, written_aside
-from headstart.models.backbones import Backbone, InputContract, create_backbone, map_size
+from headstart.models.backbones import Backbone, InputContract, create_backbone
 from headstart.models.heads import HEADS, build_head
-from headstart.models.network import Network
+from headstart.models.network import Network, num_head_features
 from headstart.models.weights import WeightsReport, hash_file
 
 FORMAT: Final = 1
@@ -295,8 +295,7 @@ def _build(content: dict[str, Any], folder: Path) -> Network:
 def _build_head(content: dict[str, Any], backbone: Backbone) -> nn.Module:
     linear = {"num_classes": len(content["class_names"]), "dropout": float(content["dropout"])}
     head = content.get("head") or {"kind": "linear", "settings": linear}
-    takes_map = HEADS[head["kind"]].takes == "map"
-    num_features = map_size(backbone)[0] if takes_map else backbone.num_features
+    num_features = num_head_features(backbone, head["kind"], head["settings"].get("pooling", "own"))
     return build_head(head["kind"], num_features, head["settings"])
 
 

@@ -7,13 +7,14 @@ model's frame: (0, 0) is its top left corner, (1, 1) its bottom right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 Takes = Literal["pooled", "map"]
+Pooling = Literal["own", "average", "max", "both", "flatten"]
 
 HIDDEN: Final = 256
 """Channels that a feature map is narrowed to: a quarter to a fifth of small backbones' last layer."""
@@ -37,27 +38,83 @@ class KeypointHead(Protocol):
         ...
 
 
-class ClassificationHead(nn.Module):
-    """Dropout and one linear layer: features (n, num_features) → logits (n, num_classes).
+class PooledHead(nn.Module):
+    """What heads on pooled features share: batch norm on the features, hidden layers, dropout, and the last layer.
+
+    Args:
+        num_features: That the head is given for an image.
+        num_outputs: Units of the last layer.
+        dropout: Before the last layer, and after each hidden one.
+        hidden: Units of hidden layers, each followed by ReLU.
+        norm: Batch norm on the features, before all else.
+        pooling: How the features come from the map of features; see ``pool_map``.
+    """
+
+    takes: Takes = "pooled"
+
+    def __init__(
+        self,
+        num_features: int,
+        num_outputs: int,
+        *,
+        dropout: float = 0.0,
+        hidden: Sequence[int] = (),
+        norm: bool = False,
+        pooling: Pooling = "own",
+    ) -> None:
+        super().__init__()
+        self.pooling: Pooling = pooling
+        self.hidden = tuple(hidden)
+        self.norm = nn.BatchNorm1d(num_features) if norm else None
+        self.layers = _hidden_layers(num_features, self.hidden, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(self.hidden[-1] if hidden else num_features, num_outputs)
+
+    @property
+    def shared_settings(self) -> dict[str, Any]:
+        """What it is built from beside the features and the number of outputs."""
+        plain: dict[str, Any] = {"dropout": self.dropout.p}
+        others = {"hidden": list(self.hidden), "norm": self.norm is not None, "pooling": self.pooling}
+        usual = {"hidden": [], "norm": False, "pooling": "own"}
+        return plain | {name: value for name, value in others.items() if value != usual[name]}
+
+    def extra_repr(self) -> str:
+        """Tell what the modules do not: compiled graphs are found again by it."""
+        return f"pooling={self.pooling}"
+
+    def last_layer(self, features: Tensor) -> Tensor:
+        """Give the last layer's outputs for pooled features."""
+        features = features if self.norm is None else self.norm(features)
+        return self.linear(self.dropout(self.layers(features)))
+
+
+class ClassificationHead(PooledHead):
+    """Pooled features (n, num_features) → logits (n, num_classes).
+
+    Args:
+        num_features: That the head is given for an image.
+        num_classes: Logits to give.
+        one_unit: Of two classes the second has the one unit, the first a logit of 0: binary cross-entropy's form.
+        **layers: ``dropout``, ``hidden``, ``norm``, ``pooling``; see ``PooledHead``.
 
     Examples:
         >>> import torch
         >>> ClassificationHead(8, 3)(torch.zeros(2, 8)).shape
         torch.Size([2, 3])
+        >>> ClassificationHead(8, 2, one_unit=True, hidden=(4, 4))(torch.zeros(2, 8)).shape
+        torch.Size([2, 2])
     """
 
     kind: ClassVar = "linear"
-    takes: Takes = "pooled"
 
-    def __init__(self, num_features: int, num_classes: int, *, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(num_features, num_classes)
+    def __init__(self, num_features: int, num_classes: int, *, one_unit: bool = False, **layers: Any) -> None:
+        super().__init__(num_features, 1 if one_unit else num_classes, **layers)
+        self.one_unit = one_unit
 
     @property
     def num_classes(self) -> int:
         """Number of logits."""
-        return self.linear.out_features
+        return 2 if self.one_unit else self.linear.out_features
 
     @property
     def num_outputs(self) -> int:
@@ -67,26 +124,32 @@ class ClassificationHead(nn.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """What it is built from beside the features."""
-        return {"num_classes": self.num_classes, "dropout": self.dropout.p}
+        found = {"num_classes": self.num_classes} | self.shared_settings
+        return found | {"one_unit": True} if self.one_unit else found
+
+    def extra_repr(self) -> str:
+        """Tell what the modules do not."""
+        return f"{super().extra_repr()}, one_unit={self.one_unit}"
 
     def forward(self, features: Tensor) -> Tensor:
         """Give the logits of pooled features."""
-        return self.linear(self.dropout(features))
+        logits = self.last_layer(features)
+        return torch.cat([torch.zeros_like(logits), logits], 1) if self.one_unit else logits
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Give the logits: they are the answer."""
         return outputs
 
 
-class CoordinateHead(nn.Module):
-    """Dropout and one linear layer: pooled features (n, num_features) → x1, y1, … (n, 2 · num_keypoints).
+class CoordinateHead(PooledHead):
+    """Pooled features (n, num_features) → x1, y1, … (n, 2 · num_keypoints).
 
     Args:
-        num_features: Of the backbone.
+        num_features: That the head is given for an image.
         num_keypoints: Points to give.
         frame: (height, width) that the outputs are pixels of; (1, 1) for shares of the frame. Networks learn pixels
             badly: their first outputs are near 0, a hundred times smaller than what they should be.
-        dropout: Before the layer.
+        **layers: ``dropout``, ``hidden``, ``norm``, ``pooling``; see ``PooledHead``.
 
     Examples:
         >>> head = CoordinateHead(8, 5)
@@ -95,16 +158,13 @@ class CoordinateHead(nn.Module):
     """
 
     kind: ClassVar = "coordinates"
-    takes: Takes = "pooled"
 
     def __init__(
-        self, num_features: int, num_keypoints: int, *, frame: tuple[int, int] = (1, 1), dropout: float = 0.0
+        self, num_features: int, num_keypoints: int, *, frame: tuple[int, int] = (1, 1), **layers: Any
     ) -> None:
-        super().__init__()
+        super().__init__(num_features, 2 * num_keypoints, **layers)
         self.num_keypoints = num_keypoints
         self.frame = (int(frame[0]), int(frame[1]))
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(num_features, 2 * num_keypoints)
 
     @property
     def num_outputs(self) -> int:
@@ -114,12 +174,12 @@ class CoordinateHead(nn.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """What it is built from beside the features."""
-        return {"num_keypoints": self.num_keypoints, "frame": list(self.frame), "dropout": self.dropout.p}
+        return {"num_keypoints": self.num_keypoints, "frame": list(self.frame)} | self.shared_settings
 
     def forward(self, features: Tensor) -> Tensor:
         """Give the coordinates of pooled features."""
         with _full_precision(features):
-            return self.linear(self.dropout(features.float()))
+            return self.last_layer(features.float())
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Give coordinates (n, num_keypoints, 2) as shares of the model's frame."""
@@ -290,6 +350,42 @@ def build_head(kind: str, num_features: int, settings: Mapping[str, Any]) -> nn.
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
     return HEADS[kind](num_features, **values)
+
+
+def pool_map(feature_map: Tensor, pooling: Pooling) -> Tensor:
+    """Give features (n, features) of a map of features (n, C, h, w).
+
+    Args:
+        feature_map: From the backbone.
+        pooling: "average" and "max" over positions, "both" side by side, or "flatten": each position's own.
+
+    Examples:
+        >>> pool_map(torch.arange(8.0).view(1, 2, 2, 2), "both").tolist()
+        [[1.5, 5.5, 3.0, 7.0]]
+    """
+    if pooling == "flatten":
+        return feature_map.flatten(1)
+    average, highest = feature_map.mean((2, 3)), feature_map.amax((2, 3))
+    return {"average": average, "max": highest}.get(pooling, torch.cat([average, highest], 1))
+
+
+def num_pooled(map_size: tuple[int, int, int], pooling: Pooling) -> int:
+    """Give the number of features that pooling makes of a map of (channels, height, width).
+
+    Examples:
+        >>> num_pooled((512, 7, 7), "flatten")
+        25088
+    """
+    channels, height, width = map_size
+    return channels * {"flatten": height * width, "both": 2}.get(pooling, 1)
+
+
+def _hidden_layers(num_features: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in zip((num_features, *hidden), hidden, strict=False):
+        layers += [nn.Dropout(dropout)] if layers else []
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 def _full_precision(values: Tensor) -> torch.autocast:

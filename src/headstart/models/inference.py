@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from headstart.data.augmentation import Maps
 from headstart.data.batches import BatchLoader
-from headstart.models.backbones import feature_map, pool, scale_pixels
+from headstart.models.backbones import scale_pixels
 from headstart.models.compiled import compile_forward
+from headstart.models.heads import Pooling, Takes
+from headstart.models.network import backbone_features
 from headstart.progress import track
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ BATCH_SIZE = 64
 
 WORTH_COMPILING = 256
 """Fewer images than this are done sooner in PyTorch than compiling takes (measured: 2-4 s for small networks)."""
+
+MapsFor = Callable[[NDArray[np.int64]], Maps]
 
 What = Literal["features", "answers"]
 
@@ -59,17 +63,23 @@ class _Features(nn.Module):
         super().__init__()
         self.backbone = network.backbone
         self.num_features = network.num_features
-        self.takes = network.head.takes
+        self.takes: Takes = network.head.takes
+        self.pooling: Pooling = network.pooling
         self.register_buffer("scale", network.scale)
         self.register_buffer("offset", network.offset)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        scaled = scale_pixels(pixels, self.scale, self.offset)
-        return (
-            feature_map(self.backbone, scaled)
-            if self.takes == "map"
-            else pool(self.backbone(scaled), self.num_features)
+        return backbone_features(
+            self.backbone,
+            scale_pixels(pixels, self.scale, self.offset),
+            num_features=self.num_features,
+            takes=self.takes,
+            pooling=self.pooling,
         )
+
+    def extra_repr(self) -> str:
+        """Tell what the modules do not: compiled graphs are found again by it."""
+        return f"takes={self.takes}, pooling={self.pooling}"
 
 
 class Answers(nn.Module):
@@ -91,6 +101,8 @@ def iterate_outputs(
     *,
     what: What = "answers",
     boxes: NDArray[np.float64] | None = None,
+    maps_for: MapsFor | None = None,
+    part: nn.Module | None = None,
     first_batch: int = 0,
     num_threads: int | None = None,
     log: InferenceLog | None = None,
@@ -103,6 +115,8 @@ def iterate_outputs(
         records: Rows of the store, shape (n,).
         what: Pooled features of the backbone, or the head's answers: logits, or coordinates as shares of the frame.
         boxes: The part of each stored photo that the network looks at, shape (n, 4); all of it unless told.
+        maps_for: How images are changed, by their positions; as the network sees them in use unless told.
+        part: What is run in place of ``what``, as it is; takes pixels.
         first_batch: Batch of ``BATCH_SIZE`` to start with (to go on after a break).
         num_threads: Threads that prepare pixels; all cores unless told.
         log: Filled with notes and seconds where given.
@@ -112,11 +126,16 @@ def iterate_outputs(
     """
     log = log if log is not None else InferenceLog()
     device = next(network.parameters()).device
-    loader = evaluation_loader(network, store, records, boxes=boxes, first_batch=first_batch, num_threads=num_threads)
+    loader = evaluation_loader(
+        network, store, records, boxes=boxes, maps_for=maps_for, first_batch=first_batch, num_threads=num_threads
+    )
     forward: Callable[[Tensor], Tensor] | None = None
     start, step_seconds = time.perf_counter(), 0.0
     network.eval()
-    part = (_Features(network) if what == "features" else Answers(network)).eval()
+    if part is None:
+        part = (_Features(network) if what == "features" else Answers(network)).eval()
+    else:
+        forward = part
     for batch in loader:
         step_start = time.perf_counter()
         with torch.inference_mode():  # not around the loop: the caller would inherit it between two batches
@@ -162,21 +181,22 @@ def evaluation_loader(
     records: NDArray[np.integer],
     *,
     boxes: NDArray[np.float64] | None = None,
+    maps_for: MapsFor | None = None,
     batch_size: int = BATCH_SIZE,
     first_batch: int = 0,
     num_threads: int | None = None,
 ) -> BatchLoader:
-    """Give batches of stored images as the network sees them in use: resized and cropped, nothing random."""
+    """Give batches of stored images as the network sees them in use, unless other maps are given."""
     contract = network.contract
     sizes = np.asarray(store.sizes)[np.asarray(records)]
 
-    def maps_for(positions: NDArray[np.integer]) -> Maps:
+    def seen_in_use(positions: NDArray[np.integer]) -> Maps:
         return contract.view(sizes[positions], boxes=None if boxes is None else boxes[positions])
 
     return BatchLoader(
         store,
         records,
-        maps_for=maps_for,
+        maps_for=maps_for or seen_in_use,
         image_size=contract.image_size,
         batch_size=batch_size,
         first_batch=first_batch,

@@ -21,7 +21,17 @@ from headstart.models.backbones import (
     pool,
     scale_pixels,
 )
-from headstart.models.heads import ClassificationHead, CoordinateHead, IntegralHead, SimccHead, Takes
+from headstart.models.heads import (
+    HEADS,
+    ClassificationHead,
+    CoordinateHead,
+    IntegralHead,
+    Pooling,
+    SimccHead,
+    Takes,
+    num_pooled,
+    pool_map,
+)
 from headstart.randomness import words
 
 if TYPE_CHECKING:
@@ -91,10 +101,20 @@ class Network(nn.Module):
         self.has_frozen_statistics = False
         self.freeze()
 
+    @property
+    def takes_map(self) -> bool:
+        """Whether the backbone ends at its map of features: for the head, or for a pooling of our own."""
+        return self.head.takes == "map" or self.pooling != "own"
+
+    @property
+    def pooling(self) -> Pooling:
+        """How a pooled head's features come from the map."""
+        return getattr(self.head, "pooling", "own")
+
     @cached_property
     def unused(self) -> frozenset[str]:
         """Parameters of the backbone that a head on the feature map has no use for: what comes after the map."""
-        return unused_parameters(self.backbone, self.contract.image_size) if self.head.takes == "map" else frozenset()
+        return unused_parameters(self.backbone, self.contract.image_size) if self.takes_map else frozenset()
 
     @cached_property
     def blocks(self) -> tuple[tuple[str, ...], ...]:
@@ -109,9 +129,9 @@ class Network(nn.Module):
         """Give what the head takes for pixels (n, H, W, 3) on 0..255: (n, num_features), or a map (n, C, h, w)."""
         # Channels last in memory: what convolutions on a CPU and a GPU are fastest with.
         scaled = scale_pixels(pixels, self.scale, self.offset)
-        if self.head.takes == "map":
-            return feature_map(self.backbone, scaled)
-        return pool(self.backbone(scaled), self.num_features)
+        return backbone_features(
+            self.backbone, scaled, num_features=self.num_features, takes=self.head.takes, pooling=self.pooling
+        )
 
     def answer(self, features: Tensor) -> Tensor:
         """Give the head's outputs for features."""
@@ -126,14 +146,18 @@ class Network(nn.Module):
         self.unfreeze("none")
 
     def unfreeze(self, what: str | int) -> None:
-        """Choose what of the backbone trains: ``"none"``, ``"all"``, or its last N blocks. The head always does.
+        """Choose what of the backbone trains; the head always does.
 
         A frozen part has no gradients, and stays in eval mode in ``train()`` (its BatchNorm statistics stand still).
 
+        Args:
+            what: ``"none"``, ``"all"``, a number of last blocks, or a regular expression that is found in the names of
+                the parameters.
+
         Raises:
-            RecipeError: It is none of these, or there are fewer blocks.
+            RecipeError: There are fewer blocks, or no parameter has such a name.
         """
-        trainable = set(self._trainable_names(str(what)))
+        trainable = set(self.trainable_names(str(what)))
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(name in trainable)
             if name not in trainable:
@@ -164,17 +188,65 @@ class Network(nn.Module):
         """Give the parameters that train, in order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def _trainable_names(self, what: str) -> Iterable[str]:
+    def trainable_names(self, what: str) -> Iterable[str]:
+        """Give the names of the backbone's parameters that ``unfreeze(what)`` lets train."""
         if what == "none":
             return ()
         if what == "all":
             return (name for name, _ in self.backbone.named_parameters() if name not in self.unused)
-        if not re.fullmatch(r"[1-9]\d*", what):
-            raise RecipeError(must_be("unfreeze", "'none', 'all' or a number of blocks", what))
-        if int(what) > len(self.blocks):
-            expected = f"at most {len(self.blocks)}, the blocks of {self.name}"
+        if not what.isdecimal():
+            return self._names_like(what)
+        if not 1 <= int(what) <= len(self.blocks):
+            expected = f"from 1 to {len(self.blocks)}, the blocks of {self.name}"
             raise RecipeError(must_be("unfreeze", expected, int(what), "Use 'all' to train everything."))
         return (name for block in self.blocks[-int(what) :] for name in block)
+
+    def _names_like(self, pattern: str) -> list[str]:
+        names = [name for block in self.blocks for name in block]
+        found = [name for name in names if re.search(pattern, name)]
+        if not found:
+            expected = "none, all, a number of blocks, or a regular expression found in the parameters' names"
+            remedy = f"They are {names[0]} to {names[-1]}."
+            raise RecipeError(must_be("unfreeze", expected, pattern, remedy))
+        return found
+
+    def describe_training(self, what: str) -> str:
+        """Say what trains, and how much of the whole that is.
+
+        Args:
+            what: As given to ``unfreeze``.
+
+        Examples:
+            >>> network = Network(create_backbone("test_resnet", weights="none"), ClassificationHead(96, 4))
+            >>> network.describe_training("none")
+            'training the head alone: 388 of 373,076 parameters'
+        """
+        trained = sum(parameter.numel() for parameter in self.trainable_parameters())
+        total = sum(parameter.numel() for name, parameter in self.named_parameters())
+        blocks = f"the last {what} of {len(self.blocks)} blocks and the head"
+        parts = {"none": "the head alone", "all": "the whole network"}
+        words = parts.get(what, blocks if what.isdecimal() else f"what is named like {what!r}, and the head")
+        has_norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.backbone.modules())
+        kept = ", batch norm statistics " + ("as pretrained" if self.has_frozen_statistics else "of the batches")
+        return f"training {words}: {trained:,} of {total:,} parameters" + (kept if has_norms and what != "none" else "")
+
+
+def backbone_features(
+    backbone: nn.Module, images: Tensor, *, num_features: int, takes: Takes, pooling: Pooling
+) -> Tensor:
+    """Give what a head takes of normalised images (n, 3, H, W): the map of features, or features pooled."""
+    if takes == "map":
+        return feature_map(backbone, images)
+    if pooling != "own":
+        return pool_map(feature_map(backbone, images), pooling)
+    return pool(backbone(images), num_features)
+
+
+def num_head_features(backbone: Backbone, kind: str, pooling: Pooling) -> int:
+    """Give the number of features that a kind of head is given for an image: channels, where it takes the map."""
+    if HEADS[kind].takes == "map":
+        return map_size(backbone)[0]
+    return backbone.num_features if pooling == "own" else num_pooled(map_size(backbone), pooling)
 
 
 def new_network(recipe: Recipe, num_targets: int) -> Network:
@@ -204,16 +276,24 @@ def new_network(recipe: Recipe, num_targets: int) -> Network:
 
 
 def _new_head(recipe: Recipe, backbone: Backbone, num_targets: int) -> nn.Module:
-    if recipe.head == "linear":
-        return ClassificationHead(backbone.num_features, num_targets, dropout=recipe.dropout)
-    if recipe.head == "coordinates":
-        frame = backbone.contract.image_size if recipe.targets == "pixels" else (1, 1)
-        return CoordinateHead(backbone.num_features, num_targets, frame=frame, dropout=recipe.dropout)
-    channels, height, width = map_size(backbone)
+    num_features, dropout = num_head_features(backbone, recipe.head, recipe.pooling), recipe.dropout
     if recipe.head == "integral":
-        return IntegralHead(channels, num_targets, dropout=recipe.dropout)
-    sizes = {"map_size": (height, width), "num_bins": backbone.contract.image_size}
-    return SimccHead(channels, num_targets, **sizes, dropout=recipe.dropout)
+        return IntegralHead(num_features, num_targets, dropout=dropout)
+    image_size = backbone.contract.image_size
+    if recipe.head == "simcc":
+        sizes = {"map_size": map_size(backbone)[1:], "num_bins": image_size}
+        return SimccHead(num_features, num_targets, **sizes, dropout=dropout)
+    layers: dict[str, Any] = {
+        "dropout": dropout,
+        "hidden": recipe.head_hidden,
+        "norm": recipe.head_norm,
+        "pooling": recipe.pooling,
+    }
+    if recipe.head == "coordinates":
+        frame = image_size if recipe.targets == "pixels" else (1, 1)
+        return CoordinateHead(num_features, num_targets, frame=frame, **layers)
+    one_unit = recipe.loss == "bce" and num_targets == 2 and recipe.labels.form != "multi"
+    return ClassificationHead(num_features, num_targets, one_unit=one_unit, **layers)
 
 
 def pretrained_classifier(name: str, class_names: Sequence[str], *, weights: str = "auto") -> Network:

@@ -41,7 +41,13 @@ class Exclusion:
 
 
 def write_check_page(
-    account: Account, table: SampleTable, store: ReadsPixels, path: Path, *, keypoints: KeypointSheet | None = None
+    account: Account,
+    table: SampleTable,
+    store: ReadsPixels,
+    path: Path,
+    *,
+    keypoints: KeypointSheet | None = None,
+    data: Path | None = None,
 ) -> None:
     """Write the account of the data as one HTML file that needs nothing else.
 
@@ -51,6 +57,7 @@ def write_check_page(
         store: Where thumbnails come from: the user's files are not opened again.
         path: Where to write; replaced in one step.
         keypoints: What to show of a table of keypoints (``keypoint_sheet.keypoint_sheet``); None for one of labels.
+        data: What the user named, where that is an archive; the folder of the photos unless told.
     """
     kept = table.kept
     conflicting = find_sets(kept, "copy_set", differing="label")
@@ -59,8 +66,9 @@ def write_check_page(
     context = {
         "account": account,
         "table": table,
+        "data": data or table.root,
         "lines": [*table.notes, *describe(account)],
-        "concerns": concerns_of_data(account) + (_about_keypoints(keypoints) if keypoints else []),
+        "concerns": [*concerns_of_data(account), *(keypoints.concerns if keypoints else ())],
         "exclusions": list_exclusions(account),
         "classes": count_classes(table),
         "sizes": count_sizes(kept),
@@ -148,16 +156,6 @@ def count_sizes(kept: pl.DataFrame, *, limit: int = 6) -> list[dict[str, Any]]:
         rest = counts[limit:]
         rows.append({"height": None, "width": None, "count": rest["count"].sum(), "num_sizes": rest.height})
     return [row | {"share": row["count"] / kept.height} for row in rows]
-
-
-def _about_keypoints(keypoints: KeypointSheet) -> list[Concern]:
-    found: list[Concern] = []
-    if keypoints.num_findings:
-        faces = "1 image has" if keypoints.num_findings == 1 else f"{keypoints.num_findings:,} images have"
-        found.append(Concern("Points to look at", f"{faces} points that look wrong: see below."))
-    if not keypoints.is_mirrored:
-        found.append(Concern("Left and right", keypoints.note))
-    return found
 
 
 def _about_classes(account: Account) -> list[Concern]:

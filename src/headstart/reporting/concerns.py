@@ -8,11 +8,12 @@ from typing import Final
 
 import polars as pl
 
-from headstart.data.keypoints import KeypointLayout
+from headstart.data.keypoints import NOT_LOOKED_FOR, KeypointLayout
 from headstart.evaluation.classification import Evaluation, listed
 from headstart.evaluation.intervals import Score
 from headstart.evaluation.keypoints import KeypointEvaluation, SeenAgainstUnseen
 from headstart.reporting.pages import percent, score_interval, score_name, score_value
+from headstart.wording import counted
 
 FEW_SAMPLES: Final = 30
 """With fewer samples of a class, the 95 % interval of its recall is wider than about ± 18 points."""
@@ -31,6 +32,12 @@ class Concern:
     title: str
     text: str
 
+
+SIDES: Final = "Left and right"
+"""Title of what is said of left/right pairs."""
+
+CROWDING: Final = "Several faces in a photo"
+"""Title of what is said of photos with several faces of which none is cut out."""
 
 NO_SCORE: Final = Concern("No score", "There is neither a test nor a validation split: nothing says what it is worth.")
 """Where nothing was scored."""
@@ -99,27 +106,40 @@ def concerns_of_keypoint_run(
     else:
         found += _about_strangers(seen_unseen)
         found += [Concern("How to read the scores", note) for note in scored.notes]
-        found += about_units(scored.num_samples, scored.num_units)
+        if scored.num_units > 1:  # of one alone, a note says so
+            found += about_units(scored.num_samples, scored.num_units, noun="sample")
         if validation is not None:
             found += about_optimism(scored.scores, validation.scores, "nme")
+    if layout.flip_doubt:
+        found.append(Concern(SIDES, word_doubt(layout)))
     if layout.flip_pairs is None:
-        why = layout.flip_note.rstrip(".") or "left/right pairs are not known"
-        text = f"Pictures were never mirrored: {why}. Name the pairs with --flip-pairs, it doubles the poses seen."
-        found.append(Concern("Left and right", text))
-    return [*found, *about_exclusions(excluded), *about_training(history, "nme")]
+        why = layout.flip_note or NOT_LOOKED_FOR
+        text = "Pictures were never mirrored; --flip-pairs FILE names the pairs and doubles the poses seen."
+        found.append(Concern(SIDES, f"{why} {text}"))
+    return [*found, *about_exclusions(excluded, noun="sample"), *about_training(history, "nme")]
 
 
-def about_units(num_samples: int, num_units: int) -> list[Concern]:
+def word_doubt(layout: KeypointLayout) -> str:
+    """Say what speaks against pairs that the user gave.
+
+    Examples:
+        >>> word_doubt(KeypointLayout(("a", "b"), ((0, 1),), flip_doubt="The shapes have others."))
+        'The pairs of --flip-pairs do not fit the points. The shapes have others. Look at them on the mean face.'
+    """
+    return f"The pairs of --flip-pairs do not fit the points. {layout.flip_doubt} Look at them on the mean face."
+
+
+def about_units(num_samples: int, num_units: int, *, noun: str = "image") -> list[Concern]:
     """Tell of intervals that rest on few independent groups."""
     if num_units >= min(FEW_UNITS, num_samples):
         return []
-    groups = "1 independent group" if num_units == 1 else f"{num_units} independent groups"
-    text = f"The {num_samples:,} images come from {groups} only."
-    return [Concern("Few groups", f"{text} The intervals rest on these groups.")]
+    text = f"The {counted(num_samples, noun)} come from {counted(num_units, 'independent group')} only."
+    rest = "that group" if num_units == 1 else "these groups"
+    return [Concern("Few groups", f"{text} The intervals rest on {rest}.")]
 
 
 def about_optimism(ours: Mapping[str, Score], theirs: Mapping[str, Score], monitor: str) -> list[Concern]:
-    """Tell of a validation score outside the test's interval, on the better side."""
+    """Tell of a validation score outside the test's interval, on the better side; where there is one."""
     test, validation = ours[monitor], theirs[monitor]
     is_optimistic = validation.value < test.low if is_low_better(monitor) else validation.value > test.high
     if not is_optimistic:
@@ -129,14 +149,15 @@ def about_optimism(ours: Mapping[str, Score], theirs: Mapping[str, Score], monit
     return [Concern("Validation is optimistic", text)]
 
 
-def about_exclusions(excluded: Mapping[str, int]) -> list[Concern]:
-    """Tell how many files were left out, and why."""
+def about_exclusions(excluded: Mapping[str, int], *, noun: str = "file") -> list[Concern]:
+    """Tell how many files (or samples) were left out, and why."""
     if not excluded:
         return []
     total = sum(excluded.values())
     named = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
-    files = "1 file is" if total == 1 else f"{total:,} files are"
-    return [Concern("Files left out", f"{files} left out: {named}. The run's table.parquet names each.")]
+    files = counted(total, f"{noun} is", f"{noun}s are")
+    title = f"{noun.capitalize()}s left out"
+    return [Concern(title, f"{files} left out: {named}. The run's table.parquet names each.")]
 
 
 def about_training(history: pl.DataFrame, monitor: str) -> list[Concern]:
@@ -157,9 +178,10 @@ def _about_strangers(found: SeenAgainstUnseen | None) -> list[Concern]:
     if found is None or not found.num_seen:
         return []
     if found.unseen is None:
-        text = f"All {found.num_seen:,} images scored are of groups that are in training too: nothing says how well "
-        return [Concern("Only known groups", f"{text}it does on new ones. --resplit puts each group on one side.")]
-    if found.gap is None or found.gap.low <= 0:
+        scored = f"Every sample scored ({found.num_seen:,}) is of a group that is in training too"
+        text = f"{scored}: nothing says how well it does on new ones."
+        return [Concern("Only known groups", f"{text} --resplit puts each group on one side.")]
+    if found.gap is None or not found.gap.low > 0:  # an interval, and above 0
         return []
     seen, unseen = (score_value(score, "nme") for score in (found.seen, found.unseen) if score)
     text = f"NME is {seen} on groups that training has seen and {unseen} on new ones: expect {unseen} in use."

@@ -20,6 +20,9 @@ from headstart.reporting.thumbnails import thumbnail
 FACE_SIDE: Final = 240
 """Pixels of a face's longer side on a page: twice what it takes on a phone."""
 
+FACE_MARGIN: Final = 0.2
+"""Of the points' extent, shown around a face: points are large, and whose face it is can be seen."""
+
 TRUE_COLOUR: Final = "#56b4e9"
 """Sky blue: the truth."""
 

@@ -42,5 +42,11 @@ def find_sheet(table: SampleTable, store: ReadsPhotos, check: KeypointCheck) -> 
             zip(records, visible_of(chosen), rows, chosen["path"], strict=True)
         )
     ]
-    mean_face = check.examination.mean_shape
-    return keypoint_sheet(findings, layout_of(table), mean_face=mean_face, num_findings=num_samples_found(check))
+    return keypoint_sheet(
+        findings,
+        layout_of(table),
+        mean_face=check.examination.mean_shape,
+        num_findings=num_samples_found(check),
+        notes=check.examination.notes,
+        crowding=check.crowding,
+    )

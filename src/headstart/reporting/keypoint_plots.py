@@ -14,6 +14,7 @@ from headstart.reporting.svg import Scale, circle, line, picture, text, tick_lab
 
 _HEIGHT: Final = 260.0
 _SHORTEST: Final = 12.0  # percent NME that the curve shows at least: both limits, and what lies beyond
+_BELOW: Final = (31, 17)  # how far below their dots the labels of the limits stand
 _ENOUGH: Final = 0.995  # share of faces at which the rest of the curve is left out
 
 
@@ -71,13 +72,19 @@ def _reach(one: pl.DataFrame) -> float:
 
 
 def _limits(one: pl.DataFrame, across: Scale, down: Scale) -> list[Markup]:
+    """Mark the shares at the limits, labels below the curve: one below the other, as shares may be alike.
+
+    Where the curve runs along the bottom, they stand above it, one at the left of its dot and one at the right.
+    """
     shapes: list[Markup] = []
-    for number, limit in enumerate(LIMITS):
+    for limit, below in zip(LIMITS, _BELOW, strict=True):
         share = share_within(one, limit)
-        place = (across.at(limit), down.at(share))
-        beside = (place[0] + 7, place[1] + (17 if number else 31))  # one below the other where shares are alike
-        shapes.append(circle(place, 4.5, "best", tip=f"{share:.1%} of faces at most {limit} % off"))
-        shapes.append(text(f"{share:.1%}", beside, "best-label"))
+        x, y = across.at(limit), down.at(share)
+        is_low = y + below + 6 > down.at(0)
+        is_left = is_low and limit == LIMITS[0]
+        beside = (x - 7 if is_left else x + 7, y - 8 if is_low else y + below)
+        shapes.append(circle((x, y), 4.5, "best", tip=f"{share:.1%} of faces at most {limit} % off"))
+        shapes.append(text(f"{share:.1%}", beside, "best-label", anchor="end" if is_left else "start"))
     return shapes
 
 

@@ -16,19 +16,22 @@ from headstart.data.keypoints import KeypointLayout
 from headstart.evaluation.intervals import Score
 from headstart.evaluation.keypoints import KEYPOINT_SCORES, KeypointEvaluation, SeenAgainstUnseen
 from headstart.reporting.concerns import concerns_of_keypoint_run
-from headstart.reporting.keypoint_drawing import PREDICTED_COLOUR, TRUE_COLOUR, draw_mark, draw_points_svg
+from headstart.reporting.keypoint_drawing import (
+    FACE_MARGIN,
+    PREDICTED_COLOUR,
+    TRUE_COLOUR,
+    draw_mark,
+    draw_points_svg,
+)
 from headstart.reporting.keypoint_plots import cumulative_chart
 from headstart.reporting.mean_face import error_face
-from headstart.reporting.pages import score_interval, score_value, write_page
+from headstart.reporting.pages import write_page
 from headstart.reporting.run_facts import RunFacts, stage_charts, time_rows
 
 FaceKind = Literal["worst", "median", "best"]
 
 GROUPS_SHOWN: Final = 15
 """Rows of the table of groups before the rest is folded."""
-
-FACE_MARGIN: Final = 0.2
-"""Of the points' extent, shown around a face: points are large, and whose face it is can be seen."""
 
 _SHEET_SIDE: Final = 150
 _BESIDE_HEADLINE: Final = ("failure_8", "auc_8", "nme_median", "error_pixels")
@@ -87,7 +90,7 @@ class KeypointResults:
         faces: Worst, median and best faces of the split of the headline.
         paths: Of that split's samples, in the order of its arrays, to name each group's worst sample; may be empty.
         ancestry: Sentences on what the run goes on from, the nearest first.
-        split_counts: One row per split: ``split, images`` and maybe ``groups``; or None.
+        split_counts: One row per split: ``split, samples`` and maybe ``photos``, ``groups``; or None.
         contact_sheet: Augmented training images, row by row.
         contact_columns: Images in a row of the sheet: draws of the same photo.
     """
@@ -124,20 +127,26 @@ def word_gap(found: SeenAgainstUnseen) -> str:
         >>> word_gap(SeenAgainstUnseen(Score(2, 1.8, 2.2), Score(3, 2.7, 3.3), Score(1, 0.7, 1.3), 90, 60, 9, 6))
         'New groups cost 1.00 points of NME (95\xa0% interval 0.70 – 1.30): what to expect in use is the second number.'
         >>> word_gap(SeenAgainstUnseen(None, Score(3, 2.7, 3.3), None, 0, 60, 0, 6))
-        'No image scored is of a group that training has seen: the score is that of new groups, as in use.'
+        'No sample scored is of a group that training has seen: the score above is that of new groups, as in use.'
     """
     if found.unseen is None:
-        return "Every image scored is of a group that training has seen: nothing says what new groups will cost."
+        return "Every sample scored is of a group that training has seen: nothing says what new groups will cost."
     if found.seen is None:
-        return "No image scored is of a group that training has seen: the score is that of new groups, as in use."
+        return (
+            "No sample scored is of a group that training has seen: the score above is that of new groups, as in use."
+        )
     if found.gap is None:
         return ""
+    if not found.gap.has_interval:
+        return f"The difference of {_signed(found.gap.value)} points of NME may be chance: one side is one group alone."
     interval = f"95\N{NO-BREAK SPACE}% interval {_signed(found.gap.low)} – {_signed(found.gap.high)}"
     if found.gap.low > 0:
         cost = f"New groups cost {found.gap.value:.2f} points of NME ({interval})"
         return f"{cost}: what to expect in use is the second number."
     if found.gap.high < 0:
-        return f"New groups score better by {-found.gap.value:.2f} points of NME ({interval}): their images are easier."
+        return (
+            f"New groups score better by {-found.gap.value:.2f} points of NME ({interval}): their samples are easier."
+        )
     return f"The difference of {_signed(found.gap.value)} points of NME may be chance ({interval})."
 
 
@@ -200,13 +209,13 @@ def _extremes(per_point: pl.DataFrame) -> str:
     return f"From {low} to {high}."
 
 
-def _faces(faces: Sequence[FaceExample]) -> list[tuple[str, list[tuple[FaceExample, Markup]]]]:
-    drawn: list[tuple[str, list[tuple[FaceExample, Markup]]]] = []
-    for kind, words in _KIND_WORDS.items():
-        of_kind = [(face, _face(face)) for face in faces if face.kind == kind]
-        if of_kind:
-            drawn.append((words, of_kind))
-    return drawn
+def _faces(faces: Sequence[FaceExample]) -> list[tuple[str, list[tuple[str, FaceExample, Markup]]]]:
+    """Give rows of faces under a heading each; one row without a heading where no kind has more than one."""
+    drawn = [(words, face, _face(face)) for kind, words in _KIND_WORDS.items() for face in faces if face.kind == kind]
+    by_kind = [(words, [one for one in drawn if one[0] == words]) for words in _KIND_WORDS.values()]
+    if all(len(of_kind) <= 1 for _, of_kind in by_kind):
+        return [("", drawn)] if drawn else []
+    return [(words, of_kind) for words, of_kind in by_kind if of_kind]
 
 
 def _face(face: FaceExample) -> Markup:
@@ -224,21 +233,23 @@ def _pairs(layout: KeypointLayout) -> tuple[tuple[int, int], ...]:
 
 
 def _sides(found: SeenAgainstUnseen | None) -> list[dict[str, Any]]:
-    """Give the rows of known and new groups: words, score, and its place on one common scale."""
-    if found is None:
+    """Give the rows of known and new groups: words, score, and its place on one common scale.
+
+    None where one side is empty: the other is then what the headline says, and has its interval there.
+    """
+    if found is None or found.seen is None or found.unseen is None:
         return []
     rows = [
         ("Groups seen in training", found.seen, found.num_seen, found.num_seen_groups),
         ("New groups", found.unseen, found.num_unseen, found.num_unseen_groups),
     ]
-    top = max([_top(score) for _, score, _, _ in rows if score] or [10.0])
+    top = max(_top(score) for _, score, _, _ in rows)
     return [
-        {"name": name, "score": score, "num_images": images, "num_groups": groups, "top": top}
-        | ({"value": score_value(score, "nme"), "interval": score_interval(score, "nme")} if score else {})
-        for name, score, images, groups in rows
+        {"name": name, "score": score, "num_samples": samples, "num_groups": groups, "top": top}
+        for name, score, samples, groups in rows
     ]
 
 
 def _top(score: Score) -> float:
     """Give the end of the scale that a score in percent is shown on: 10, or as many tens as it takes."""
-    return max(10.0, 10.0 * -(-score.high // 10))
+    return max(10.0, 10.0 * -(-(score.high if score.has_interval else score.value) // 10))

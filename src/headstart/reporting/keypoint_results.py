@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 
 from headstart.ancestry import learned_by
+from headstart.data.keypoint_check import word_crowding
 from headstart.data.keypoints import Points, points_of, visible_of
 from headstart.data.shapes import NoShapeError, mean_shape
 from headstart.data.table import SPLITS, SampleTable, layout_of
 from headstart.evaluation.keypoint_metrics import choose_examples
 from headstart.evaluation.keypoints import SeenAgainstUnseen, seen_against_unseen
 from headstart.keypoint_scoring import KeypointScoring
-from headstart.reporting.concerns import Concern
+from headstart.reporting.concerns import CROWDING, Concern
 from headstart.reporting.keypoint_report import FaceExample, KeypointResults, SheetImage
 from headstart.reporting.run_results import NUM_SHEET_PHOTOS, draw_contact_sheet, gather_facts
 from headstart.training.tasks import Keypoints
@@ -50,6 +51,8 @@ def gather_keypoint_results(
     train = table.kept.filter(pl.col("split") == "train")
     facts, rows = run.facts, scoring.rows[chosen]
     worries = [Concern("Cropped by the true points", _CROPPED)] if run.recipe.crop_to_points is not None else []
+    crowding = word_crowding(table, layout_of(table), run.recipe)
+    worries += [Concern(CROWDING, crowding)] if crowding else []
     return KeypointResults(
         run=gather_facts(run, table, fitted=fitted, scoring=scoring, worries=worries),
         layout=layout_of(table),
@@ -68,12 +71,14 @@ def gather_keypoint_results(
 
 
 def count_by_split(table: SampleTable) -> pl.DataFrame:
-    """Count kept samples, and groups where there are some, in each split: ``split, images, groups``."""
+    """Count kept samples of each split: ``split, samples``, ``photos`` where some hold several, ``groups`` if any."""
     kept, rows = table.kept, []
     for split in SPLITS:
         part = kept.filter(pl.col("split") == split)
-        rows.append({"split": split, "images": part.height, "groups": part["group"].drop_nulls().n_unique()})
+        num_groups = part["group"].drop_nulls().n_unique()
+        rows.append({"split": split, "samples": part.height, "photos": part["path"].n_unique(), "groups": num_groups})
     counts = pl.DataFrame(rows)
+    counts = counts.drop("photos") if counts["photos"].equals(counts["samples"]) else counts
     return counts if counts["groups"].sum() else counts.drop("groups")
 
 
@@ -108,10 +113,11 @@ def _groups_seen(run: RunFolder, train: pl.DataFrame) -> set[str]:
 def _seen_unseen(
     scoring: KeypointScoring, chosen: np.ndarray, known: set[str], *, seed: int
 ) -> SeenAgainstUnseen | None:
-    groups = scoring.rows["group"][chosen].to_list()
-    if all(group is None for group in groups):
+    rows = scoring.rows[chosen]
+    if rows["group"].null_count() == rows.height:
         return None
-    return seen_against_unseen(scoring.sample_errors[chosen], groups, known, seed=seed)
+    errors, units = scoring.sample_errors[chosen], rows["unit"].to_numpy()
+    return seen_against_unseen(errors, rows["group"].to_list(), known, units=units, seed=seed)
 
 
 def _faces(scoring: KeypointScoring, chosen: np.ndarray, store: PixelStore) -> list[FaceExample]:

@@ -14,6 +14,7 @@ from headstart.evaluation.classification import most_confident_mistakes
 from headstart.label_scoring import LabelScoring
 from headstart.models.label_outputs import THRESHOLD, column_probabilities
 from headstart.reporting.label_report import JOINT, LabelResults
+from headstart.reporting.mixed_sheet import mix_sheet
 from headstart.reporting.run_report import Mistake
 from headstart.reporting.run_results import count_by_class, draw_contact_sheet, gather_facts
 from headstart.training.tasks import make_task
@@ -47,7 +48,7 @@ def gather_label_results(
         validation=scoring.evaluations.get("validation"),
         split_counts=count_by_class(table) if layout.form == "joint" else count_by_output(table, layout),
         mistakes=find_label_mistakes(scoring, store),
-        contact_sheet=[image for row in sheet.images for image in row],
+        contact_sheet=[image for row in mix_sheet(sheet.images, run.recipe) for image in row],
     )
 
 

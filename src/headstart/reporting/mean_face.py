@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from headstart.data.keypoints import KeypointLayout
 from headstart.reporting.svg import circle, line, picture, text
+from headstart.wording import counted
 
 _WIDTH: Final = 380.0  # of the drawing in its own pixels: a phone, or a third of a page
 _BORDER: Final = 30.0
@@ -79,11 +80,10 @@ def pair_face(shape: ArrayLike, layout: KeypointLayout) -> Markup:
     for number, place in places.items():
         shapes.append(circle(place, 4.2, "paired" if number in paired else "single", tip=_tip(number, layout.names)))
     num_single = len(places) - len(paired & set(places))
-    alone = f"{num_single} point{'' if num_single == 1 else 's'} without a partner"
-    counted = f"{len(pairs)} left/right pair{'' if len(pairs) == 1 else 's'}, {alone}"
+    words = f"{counted(len(pairs), 'left/right pair')}, {counted(num_single, 'point')} without a partner"
     if layout.flip_pairs is None:
-        counted = f"{len(places)} points, whose left/right pairs are not known"
-    return picture((_WIDTH, height), shapes, alt=f"Mean face with {counted}.")
+        words = f"{counted(len(places), 'point')}, whose left/right pairs are not known"
+    return picture((_WIDTH, height), shapes, alt=f"Mean face with {words}.")
 
 
 def _tip(number: int, names: Sequence[str]) -> str:

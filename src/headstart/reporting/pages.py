@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from headstart.data.keypoints import COUNTED_FROM_ZERO
 from headstart.evaluation.intervals import Score
 from headstart.files import written_aside
+from headstart.wording import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,7 +113,11 @@ def score_interval(score: Score, name: str) -> str:
     Examples:
         >>> score_interval(Score(0.93, 0.91, 0.95), "accuracy"), score_interval(Score(3.417, 3.1, 3.8), "nme")
         ('91.0 – 95.0\xa0%', '3.10 – 3.80\xa0%')
+        >>> score_interval(Score.alone(3.4), "nme")
+        'no interval'
     """
+    if not score.has_interval:
+        return "no interval"
     unit = _unit(name)
     if unit is None:
         return f"{score.low * 100:.1f} – {percent(score.high)}"
@@ -161,6 +167,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (percent, number, duration, score_value, score_interval, score_name)
+    filters = (percent, number, counted, duration, score_value, score_interval, score_name)
     environment.filters.update({function.__name__: function for function in filters})
+    environment.globals["counted_from_zero"] = COUNTED_FROM_ZERO
     return environment

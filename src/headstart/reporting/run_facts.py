@@ -12,6 +12,7 @@ from markupsafe import Markup
 from headstart.reporting.concerns import Concern, is_low_better
 from headstart.reporting.pages import is_share, score_name
 from headstart.reporting.plots import Series, line_chart
+from headstart.wording import counted
 
 STAGE_NAMES: Final = {"probe": "Linear probe", "fine-tune": "Fine-tuning", "finetune": "Fine-tuning"}
 """How stages of the history are called on the page; others keep their own name."""
@@ -32,9 +33,12 @@ class RunFacts:
         counts: ``found, kept`` and ``excluded`` (reason → number), as in ``metrics.json``.
         account: Sentences on what was found.
         split: Sentences on how it was split, and why.
+        training: What of the network was trained, a line each.
         worries: Leaks, conflicting labels and the like, from the stages that saw them.
+        was_tested: Whether the test had been scored before: the run was extended after its end.
         seconds: Stage → ``total`` and, where known, ``num_images, decode, augment, step, wait``.
         recipe: Every setting.
+        repetition: Sentences on how to repeat it, and what is not repeated.
         versions: Library → version.
         hashes: What → hash: data, split, weights, bundle.
     """
@@ -48,11 +52,19 @@ class RunFacts:
     counts: Mapping[str, Any]
     account: Sequence[str] = ()
     split: Sequence[str] = ()
+    training: Sequence[str] = ()
     worries: Sequence[Concern] = ()
+    was_tested: bool = False
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
+    repetition: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def epoch_time(self) -> str:
+        """A sentence on where the time of fine-tuning's epochs went."""
+        return epoch_words(self.history.filter(pl.col("stage") == "fine-tune")) if self.history.height else ""
 
 
 def stage_charts(history: pl.DataFrame, monitor: str, *, also: Sequence[str] = ()) -> list[tuple[str, list[Markup]]]:
@@ -69,7 +81,7 @@ def stage_charts(history: pl.DataFrame, monitor: str, *, also: Sequence[str] = (
     charts: list[tuple[str, list[Markup]]] = []
     for stage in history["stage"].unique(maintain_order=True) if history.height else ():
         rows = history.filter(pl.col("stage") == stage)
-        epochs = f"{rows.height} epoch{'s' if rows.height > 1 else ''}"
+        epochs = counted(rows.height, "epoch")
         charts.append((f"{stage_name(stage)}, {epochs}", _charts_of_stage(rows, monitor, also)))
     return charts
 
@@ -82,6 +94,26 @@ def stage_name(stage: str) -> str:
         ('Linear probe', 'Evaluate')
     """
     return STAGE_NAMES.get(stage) or stage[:1].upper() + stage[1:]
+
+
+def epoch_words(rows: pl.DataFrame) -> str:
+    """Say where the time of a stage's epochs went, by the medians; nothing where that was not measured.
+
+    Examples:
+        >>> parts = {"wait": 0.1, "step": 8.0, "augment": 6.0, "validation": 1.0, "checkpoint": 0.2}
+        >>> words = epoch_words(pl.DataFrame({f"{part}_seconds": [seconds] for part, seconds in parts.items()}))
+        >>> words[:62]
+        'A median epoch: waiting for pixels 0.1 s, forward and backward'
+    """
+    names = {"wait": "waiting for pixels", "step": "forward and backward", "validation": "validation"}
+    names |= {"checkpoint": "checkpoint", "augment": ""}
+    if not {f"{part}_seconds" for part in names} <= set(rows.columns):
+        return ""
+    medians = {part: rows[f"{part}_seconds"].cast(pl.Float64).median() for part in names}
+    if None in medians.values():
+        return ""
+    told = ", ".join(f"{name} {medians[part]:.1f} s" for part, name in names.items() if name)
+    return f"A median epoch: {told}. Threads prepared pixels for {medians['augment']:.1f} s meanwhile."
 
 
 def time_rows(seconds: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

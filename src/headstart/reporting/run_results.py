@@ -17,6 +17,7 @@ from headstart.data.store import PixelStore
 from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import most_confident_mistakes
 from headstart.reporting.concerns import Concern
+from headstart.reporting.mixed_sheet import mix_sheet
 from headstart.reporting.run_facts import RunFacts
 from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
@@ -24,14 +25,9 @@ from headstart.training.history import read_history
 from headstart.training.tasks import Task, make_task
 
 if TYPE_CHECKING:
-    from headstart.keypoint_scoring import KeypointScoring
-    from headstart.label_scoring import LabelScoring
     from headstart.models.backbones import InputContract
-    from headstart.scoring import Scoring
+    from headstart.scoring import AnyScoring, Scoring
     from headstart.training.fit import FitResult
-
-    AnyScoring = Scoring | KeypointScoring | LabelScoring
-
 NUM_SHEET_PHOTOS = 6
 """Training photos on the contact sheet; each is shown in as many draws."""
 
@@ -89,7 +85,7 @@ def gather_results(
         validation=scoring.evaluations.get("validation"),
         split_counts=count_by_class(table),
         mistakes=find_mistakes(scoring, table, store),
-        contact_sheet=[image for row in sheet.images for image in row],
+        contact_sheet=[image for row in mix_sheet(sheet.images, run.recipe) for image in row],
     )
 
 
@@ -104,7 +100,8 @@ def gather_facts(
     """Put together what the report tells of a run of any task."""
     facts = run.facts
     worries = [*worries, *(Concern("The given split leaks", line) for line in facts["leaks"])]
-    worries += [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
+    extensions = [one for one in facts.get("extensions", []) if one.get("test")]
+    worries += [Concern("Continued after its test", word_extension(one)) for one in extensions]
     worries += [Concern("Of the training", note) for note in (*fitted.notes, *scoring.notes)]
     return RunFacts(
         title=run.path.resolve().name,
@@ -116,9 +113,12 @@ def gather_facts(
         counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
         account=facts["account"],
         split=facts["split"],
+        training=facts.get("training", []),
         worries=worries,
+        was_tested=bool(extensions),
         seconds=stage_seconds(facts["seconds"], fitted, scoring, num_files=table.frame.height),
         recipe=run.recipe.model_dump(mode="json"),
+        repetition=run.describe_repetition(),
         versions=facts["versions"],
         hashes=hash_files(run.path, ("table.parquet", "split.parquet", "bundle/weights.safetensors")),
     )

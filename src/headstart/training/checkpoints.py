@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from headstart.errors import TrainingError, must_be
 from headstart.files import written_aside
+
+_GROUP: Final = "group"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -62,23 +64,65 @@ def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten an optimizer's state to ``parameter number.key`` → tensor."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{number}.{key}": value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        for number, values in state.items()
-        for key, value in values.items()
-    }
+    """Flatten the tensors of an optimizer's state: ``parameter number.key`` → tensor, and those of its groups."""
+    found = {name: value for name, value in _flat_state(optimizer).items() if isinstance(value, Tensor)}
+    for number, group in enumerate(optimizer.param_groups):
+        found |= {f"{_GROUP}{number}.{name}": value for name, value in group.items() if isinstance(value, Tensor)}
+    return found
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put flattened state back, in the memory layout of each parameter (so that the next step's bits are the same)."""
+def optimizer_scalars(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Give the rest of an optimizer's state, as JSON values: plain numbers of parameters and of groups.
+
+    Raises:
+        TrainingError: There is something else in it, which could not be taken up again.
+    """
+    state = {name: value for name, value in _flat_state(optimizer).items() if not isinstance(value, Tensor)}
+    groups = [
+        {name: value for name, value in group.items() if name != "params" and _is_scalar(value)}
+        for group in optimizer.param_groups
+    ]
+    odd = sorted({name.split(".", 1)[1] for name, value in state.items() if not _is_scalar(value)})
+    if odd:
+        problem = must_be("the optimizer's state", "tensors and numbers", ", ".join(odd), "Use another --optimizer.")
+        raise TrainingError(problem)
+    return {"state": state, "groups": groups}
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None
+) -> None:
+    """Put flattened state back, in the memory layout of each parameter (so that the next step's bits are the same).
+
+    Args:
+        optimizer: Over the same parameters; what state it has is dropped.
+        tensors: From ``optimizer_tensors``.
+        scalars: From ``optimizer_scalars``; older checkpoints have none.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.state.clear()
     for name, tensor in tensors.items():
         number, key = name.split(".", 1)
+        if number.startswith(_GROUP):
+            optimizer.param_groups[int(number.removeprefix(_GROUP))][key] = tensor
+            continue
         parameter = parameters[int(number)]
         if tensor.shape == parameter.shape and tensor.ndim:
             tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         else:
             tensor = tensor.to(parameter.device)  # the fused step on a GPU reads its counter there
         optimizer.state[parameter][key] = tensor
+    for name, value in (scalars or {}).get("state", {}).items():
+        number, key = name.split(".", 1)
+        optimizer.state[parameters[int(number)]][key] = value
+    for group, values in zip(optimizer.param_groups, (scalars or {}).get("groups", ()), strict=False):
+        group.update(values)
+
+
+def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    state = optimizer.state_dict()["state"]
+    return {f"{number}.{key}": value for number, values in state.items() for key, value in values.items()}
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

@@ -12,23 +12,43 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import nn
 
 from headstart.files import write_json
-from headstart.models.inference import BATCH_SIZE, InferenceLog, iterate_outputs
+from headstart.models.inference import BATCH_SIZE, InferenceLog, MapsFor, iterate_outputs
 from headstart.progress import track
+from headstart.recipe import Recipe, group_of
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.models.network import Network
 
+_VIEW_SETTINGS = {name for name, field in Recipe.model_fields.items() if group_of(field) == "Augmentation"} | {"seed"}
+"""Settings that an augmented view depends on."""
+
 SYNC_EVERY = 32
 """Batches between two points from which a broken pass goes on (2,048 images: seconds of work)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One fixed augmentation of each image of a list.
+
+    Attributes:
+        name: Everything that it depends on: policy, seed, number, samples. Caches are told apart by it.
+        title: What the progress bar says.
+        maps_for: Gives the maps of images, by their positions in the list.
+    """
+
+    name: str
+    title: str
+    maps_for: MapsFor
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,21 @@ class FeatureCache:
         return np.asarray(self.values[[self._places[key] for key in _keys(records, boxes)]])
 
 
+def view_of(samples: Any, recipe: Recipe, *, number: int, title: str, maps_for: MapsFor) -> View:
+    """Name a view by all that it depends on.
+
+    Args:
+        samples: Whose photos are seen; drawn for by their numbers.
+        recipe: Its augmentation and seed.
+        number: Which draw it is; -1: as in use.
+        title: What the progress bar says.
+        maps_for: Gives the maps of samples, by their positions.
+    """
+    ids = hashlib.blake2b(samples.sample_ids.tobytes(), digest_size=8).hexdigest()
+    settings = recipe.model_dump_json(include=_VIEW_SETTINGS) if number >= 0 else "as in use"
+    return View(f"view {number} of {ids} by {settings}", title, maps_for)
+
+
 def cache_features(
     network: Network,
     store: PixelStore,
@@ -72,6 +107,8 @@ def cache_features(
     *,
     folder: Path,
     boxes: NDArray[np.float64] | None = None,
+    view: View | None = None,
+    part: nn.Module | None = None,
     num_threads: int | None = None,
 ) -> FeatureCache:
     """Give the backbone's features of stored images: from the cache where they are, else by one pass.
@@ -82,19 +119,29 @@ def cache_features(
         records: Rows of the store; a row asked for twice is run once.
         folder: Where caches lie.
         boxes: The part of each image that the network looks at, shape (n, 4); all of it unless told.
+        view: How the images are augmented; as the network sees them in use unless told.
+        part: What is run in place of the whole backbone; its printed form tells caches apart.
         num_threads: Threads that prepare pixels; all cores unless told.
     """
-    unique, parts = np.unique(np.asarray(records, np.int64)), None
-    if boxes is not None:
-        keys = np.unique(_joined(records, boxes), axis=0)
-        unique, parts = keys[:, 0].astype(np.int64), np.ascontiguousarray(keys[:, 1:])
-    path = folder / f"features-{_fingerprint(network, store, unique, parts)}.npy"
+    unique, parts = _unique(records, boxes) if view is None else (np.asarray(records, np.int64), boxes)
+    name = ("" if view is None else view.name) + ("" if part is None else str(part))
+    path = folder / f"features-{_fingerprint(network, store, unique, parts, name)}.npy"
     log = InferenceLog()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            _fill(path, network, store, unique, boxes=parts, log=log, num_threads=num_threads)
+            _fill(path, network, store, unique, boxes=parts, view=view, part=part, log=log, num_threads=num_threads)
     return FeatureCache(np.load(path, mmap_mode="r"), unique, log, parts)
+
+
+def _unique(
+    records: NDArray[np.integer], boxes: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Give each record (and box) once, sorted."""
+    if boxes is None:
+        return np.unique(np.asarray(records, np.int64)), None
+    keys = np.unique(_joined(records, boxes), axis=0)
+    return keys[:, 0].astype(np.int64), np.ascontiguousarray(keys[:, 1:])
 
 
 def _joined(records: NDArray[np.integer], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -108,18 +155,25 @@ def _keys(records: NDArray[np.integer], boxes: NDArray[np.float64]) -> list[byte
 
 
 def _fingerprint(
-    network: Network, store: PixelStore, records: NDArray[np.int64], boxes: NDArray[np.float64] | None
+    network: Network,
+    store: PixelStore,
+    records: NDArray[np.int64],
+    boxes: NDArray[np.float64] | None,
+    name: str,
 ) -> str:
     """Name everything the features depend on: weights, contract, pixels, and which rows in which order."""
     digest = hashlib.blake2b(digest_size=12)
-    for name, tensor in sorted(network.backbone.state_dict().items()):
-        digest.update(name.encode())
+    for key, tensor in sorted(network.backbone.state_dict().items()):
+        digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     digest.update(repr(network.contract).encode())
+    if network.pooling != "own":
+        digest.update(network.pooling.encode())
     digest.update(store.fingerprint.encode())
     digest.update(records.tobytes())
     if boxes is not None:
         digest.update(boxes.tobytes())
+    digest.update(name.encode())
     return digest.hexdigest()
 
 
@@ -130,6 +184,8 @@ def _fill(
     records: NDArray[np.int64],
     *,
     boxes: NDArray[np.float64] | None,
+    view: View | None,
+    part: nn.Module | None,
     log: InferenceLog,
     num_threads: int | None,
 ) -> None:
@@ -137,13 +193,14 @@ def _fill(
     num_done = _num_batches_done(partial, progress, num_records=len(records))
     values: np.memmap | None = np.load(partial, mmap_mode="r+") if num_done else None
     passes = iterate_outputs(
-        network, store, records, what="features", boxes=boxes, first_batch=num_done, num_threads=num_threads, log=log
-    )
-    with track("computing features", len(records)) as advance:
+        network, store, records, what="features", boxes=boxes, maps_for=None if view is None else view.maps_for,
+        part=part, first_batch=num_done, num_threads=num_threads, log=log,
+    )  # fmt: skip
+    with track("computing features" if view is None else view.title, len(records)) as advance:
         advance(num_done * BATCH_SIZE)
         for batch, rows in enumerate(passes, num_done):
             if values is None:
-                values = open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(records), rows.shape[1]))
+                values = open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(records), *rows.shape[1:]))
             values[batch * BATCH_SIZE : batch * BATCH_SIZE + len(rows)] = rows
             advance(len(rows))
             if (batch + 1) % SYNC_EVERY == 0:

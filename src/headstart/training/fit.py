@@ -26,11 +26,13 @@ from headstart.models.heads import CoordinateHead
 from headstart.models.inference import InferenceLog, run_network
 from headstart.progress import say
 from headstart.recipe import Recipe
+from headstart.training.activations import keep_activations
 from headstart.training.checkpoints import load_checkpoint
-from headstart.training.features import FeatureCache, cache_features
+from headstart.training.features import FeatureCache, cache_features, view_of
 from headstart.training.history import History, Row
 from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
-from headstart.training.probe import TargetFeatures, fit_probe, is_better
+from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
+from headstart.training.schedules import is_better
 from headstart.training.tasks import Task, make_task, mean_targets
 
 if TYPE_CHECKING:
@@ -75,7 +77,15 @@ def samples_of(task: Task, table: SampleTable, store: PixelStore, split: str) ->
     return task.samples(table.kept.filter(pl.col("split") == split), store)
 
 
-def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, folder: Path) -> FitResult:
+def fit(
+    network: Network,
+    table: SampleTable,
+    store: PixelStore,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    deadline: float | None = None,
+) -> FitResult:
     """Train the network: a probe on cached features, then fine-tuning from there; keep what validates better.
 
     Args:
@@ -85,6 +95,7 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
         store: The pixels.
         recipe: The settings.
         folder: The run folder; stages found finished in it are not repeated.
+        deadline: When fine-tuning has to be done, on ``time.monotonic``'s clock.
     """
     network.to(choose_device(recipe))
     first = _first_stage(network, table, store, recipe, folder)
@@ -93,10 +104,11 @@ def fit(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe,
     notes = tuple(note for note in (first["note"],) if note)
     if recipe.epochs == 0 or (stage == "probe" and recipe.unfreeze == "none"):
         return FitResult(stage, first["epoch"], before, None, seconds, num_images, notes, stage)
-    _launch(recipe, folder, store)
+    _launch(recipe, folder, store, deadline)
     counters = load_checkpoint(folder / "checkpoints" / LAST)[1]["counters"]
     seconds["fine-tune"], num_images["fine-tune"] = counters["seconds"], counters["num_images"]
-    fine_tune_wins = is_better(counters["best_score"], before.get(monitor), monitor=monitor)
+    best = counters["best_score"]
+    fine_tune_wins = best is not None and is_better(best, before.get(monitor), monitor=monitor)
     if fine_tune_wins:
         network.load_state_dict(load_checkpoint(folder / "checkpoints" / BEST)[0])
     network.eval()
@@ -125,7 +137,7 @@ def _first_stage(
         network.load_state_dict(load_bundle(folder / "probe").network.state_dict())
         return {"stage": "probe"} | json.loads(record.read_text(encoding="utf-8"))
     task = make_task(recipe, table)
-    if recipe.from_run is None and network.head.takes == "pooled":
+    if recipe.from_run is None and network.head.takes == "pooled" and probe_recipe(recipe).epochs:
         content = _probe(network, table, store, recipe, task=task, folder=folder)
     else:
         History(folder, task.score_names).close()
@@ -145,26 +157,35 @@ def _first_stage(
 def _probe(
     network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, task: Task, folder: Path
 ) -> dict[str, Any]:
-    """Fit a linear probe."""
+    """Train the head on cached features: of the photos as they are, or of some augmented views of each."""
     cache = probe_features(network, table, store, recipe)
-    train, validation = (
-        _target_features(cache, samples_of(task, table, store, split), network, task) for split in _PROBE_SPLITS
-    )
+    samples = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
+    train, validation = (_target_features(cache, theirs, network, task) for theirs in samples)
+    seconds, num_images = dict(cache.log.seconds), cache.log.num_images
+    views = [train]
+    if recipe.views:
+        views, logs = view_features(network, samples[0], store, recipe, task=task)
+        for log in logs:
+            seconds |= {part: seconds.get(part, 0.0) + value for part, value in log.seconds.items()}
+            num_images += log.num_images
     if isinstance(network.head, CoordinateHead):
         network.head.start_at(mean_targets(*train.targets))
     history = History(folder, task.score_names)
     result = fit_probe(
-        network.head, train, validation, recipe, task=task, contract=network.contract, on_epoch=history.append
-    )
+        network.head, views, validation, probe_recipe(recipe), task=task, contract=network.contract,
+        on_epoch=history.append,
+    )  # fmt: skip
     history.close()
-    seconds = cache.log.seconds | {"head": sum(float(row["seconds"]) for row in result.rows)}
+    if not result.scores:
+        remedy = "Try a lower --probe-lr, or --lr with --unfreeze none."
+        raise TrainingError(must_be("the head's validation scores", "finite numbers", "none", remedy))
     return {
         "stage": "probe",
         "epoch": result.epoch,
         "scores": result.scores,
         "rows": result.rows,
-        "seconds": seconds,
-        "num_images": cache.log.num_images,
+        "seconds": seconds | {"head": sum(float(row["seconds"]) for row in result.rows)},
+        "num_images": num_images,
         "note": cache.log.note,
     }
 
@@ -174,6 +195,33 @@ def _target_features(cache: FeatureCache, samples: Any, network: Network, task: 
     maps = contract.view(samples.stored_sizes, boxes=samples.boxes)
     targets = task.targets(samples, positions, maps.affine, contract)
     return TargetFeatures.from_arrays(cache.of(samples.records, samples.boxes), targets, samples)
+
+
+def view_features(
+    network: Network, samples: Any, store: PixelStore, recipe: Recipe, *, task: Task
+) -> tuple[list[TargetFeatures], list[InferenceLog]]:
+    """Give the frozen backbone's features of each augmented view of the training samples, computed once.
+
+    Args:
+        network: Its backbone is run.
+        samples: Of training, from ``samples_of``.
+        store: The pixels.
+        recipe: ``views`` and the augmentation.
+        task: Draws the views: the augmentation of the first epochs.
+    """
+    found, logs, everything = [], [], np.arange(len(samples.records))
+    for number in range(recipe.views):
+        maps_for = partial(task.draw, samples, contract=network.contract, epoch=number)
+        title = f"computing features, view {number + 1}/{recipe.views}"
+        view = view_of(samples, recipe, number=number, title=title, maps_for=maps_for)
+        cache = cache_features(
+            network, store, samples.records, folder=store.directory / "features", boxes=samples.boxes, view=view,
+            num_threads=recipe.num_threads,
+        )  # fmt: skip
+        targets = task.targets(samples, everything, maps_for(everything).affine, network.contract)
+        found.append(TargetFeatures.from_arrays(cache.values, targets, samples))
+        logs.append(cache.log)
+    return found, logs
 
 
 def _start(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe, *, task: Task) -> dict[str, Any]:
@@ -233,10 +281,10 @@ def make_fabric(recipe: Recipe) -> Fabric:
     return Fabric(accelerator=accelerator, devices=recipe.num_devices, precision=precision, strategy=strategy)
 
 
-def _launch(recipe: Recipe, folder: Path, store: PixelStore) -> None:
+def _launch(recipe: Recipe, folder: Path, store: PixelStore, deadline: float | None) -> None:
     fabric = make_fabric(recipe)
     work: Callable[[Fabric], None] = partial(
-        _fine_tune_process, folder=folder, store_directory=store.directory, recipe=recipe
+        _fine_tune_process, folder=folder, store_directory=store.directory, recipe=recipe, deadline=deadline
     )
     if recipe.num_devices == 1:
         work(fabric)
@@ -244,29 +292,52 @@ def _launch(recipe: Recipe, folder: Path, store: PixelStore) -> None:
         fabric.launch(work)
 
 
-def _fine_tune_process(fabric: Fabric, *, folder: Path, store_directory: Path, recipe: Recipe) -> None:
+def _fine_tune_process(
+    fabric: Fabric, *, folder: Path, store_directory: Path, recipe: Recipe, deadline: float | None = None
+) -> None:
     """Fine-tune from the probe's bundle. Everything comes from files, so each rank can be a process of its own."""
     keep_freed_memory()
     network = load_bundle(folder / "probe").network
-    network.unfreeze(recipe.unfreeze)
-    is_pretrained = recipe.weights != "none"
-    network.freeze_statistics(frozen=recipe.batch_norm == "frozen" or (recipe.batch_norm == "auto" and is_pretrained))
+    network.freeze_statistics(frozen=keeps_statistics(recipe))
     table, store = SampleTable.load(folder / "table.parquet"), PixelStore.open(store_directory)
     task = make_task(recipe, table)
     history = History(folder, task.score_names, _rows_so_far(folder)) if fabric.is_global_zero else None
+    samples = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
+    network.to(fabric.device).unfreeze(recipe.unfreeze)
     tuning = FineTuning(
         fabric,
         network,
-        TrainingData(store, *(samples_of(task, table, store, split) for split in _PROBE_SPLITS)),
+        TrainingData(store, *samples, kept=keep_activations(network, samples, store, recipe, task=task)),
         task=task,
         recipe=recipe,
         folder=folder,
         history=history,
         on_epoch=partial(_say_epoch, recipe=recipe),
     )
+    tuning.deadline = deadline
     tuning.run()
     if history is not None:
         history.close()
+
+
+def describe_stages(network: Network, recipe: Recipe) -> list[str]:
+    """Say what of the network trains, and from which epoch on; the network is left frozen.
+
+    Raises:
+        RecipeError: There is nothing in the network that the recipe names.
+    """
+    stages = [recipe.unfreeze] + [what for _, what in recipe.later_stages]
+    lines = []
+    for what, (epoch, _) in zip(stages, ((1, ""), *recipe.later_stages), strict=True):
+        network.unfreeze(what)
+        lines.append((f"from epoch {epoch}: " if epoch > 1 else "") + network.describe_training(what))
+    network.freeze()
+    return lines
+
+
+def keeps_statistics(recipe: Recipe) -> bool:
+    """Say whether BatchNorm statistics stay as pretrained in fine-tuning."""
+    return recipe.batch_norm == "frozen" or (recipe.batch_norm == "auto" and recipe.weights != "none")
 
 
 def _rows_so_far(folder: Path) -> list[Row]:

@@ -7,23 +7,28 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     import polars as pl
 
 Row = Mapping[str, str | int | float]
 
+PARTS: Final = ("wait", "step", "augment", "validation", "checkpoint")
+"""What an epoch's seconds are told by: waiting for pixels, forward and backward, preparing pixels (threads do that
+meanwhile), scoring validation, and writing checkpoints (the one that ended the epoch before)."""
+
 
 def history_columns(score_names: Sequence[str]) -> tuple[str, ...]:
     """Give the columns of history.csv, in order.
 
     Examples:
-        >>> history_columns(["nme"])
-        ('stage', 'epoch', 'lr', 'train_loss', 'validation_nme', 'images_per_second', 'seconds', 'wait_seconds')
+        >>> history_columns(["nme"])[:6]
+        ('stage', 'epoch', 'lr', 'train_loss', 'validation_nme', 'images_per_second')
     """
     scores = (f"validation_{name}" for name in score_names)
-    return ("stage", "epoch", "lr", "train_loss", *scores, "images_per_second", "seconds", "wait_seconds")
+    times = (f"{part}_seconds" for part in PARTS)
+    return ("stage", "epoch", "lr", "train_loss", *scores, "images_per_second", "seconds", *times)
 
 
 def epoch_row(

@@ -1,7 +1,8 @@
 """Losses: what a step of training minimises.
 
-Keypoint losses take the distances of coordinates in shares of the model's frame (or in its pixels, where the recipe
-says so) and count marked points only. Wing losses have their bends at a few pixels of a 224-pixel frame.
+Losses of classes take logits and targets: class numbers, or shares of the classes where photos were mixed. Keypoint
+losses take the distances of coordinates in shares of the model's frame (or in its pixels, where the recipe says so) and
+count marked points only. Wing losses have their bends at a few pixels of a 224-pixel frame.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from headstart.models.heads import SimccHead, bin_centres
 
@@ -26,6 +28,210 @@ SOFT_WING: Final = (2 * PIXEL, 20 * PIXEL, 0.5 * PIXEL)
 
 SIMCC_SPREAD: Final = 0.02
 """Standard deviation of the target's Gaussian, as a share of the frame: about 4.5 pixels of 224."""
+
+
+def cross_entropy(logits: Tensor, shares: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """Give the mean cross-entropy, each sample weighted by its classes.
+
+    For class numbers it is PyTorch's own, weights and smoothing included; for shares the mean is weighted likewise.
+
+    Args:
+        logits: Shape (n, classes).
+        shares: What each sample is to be, shape (n, classes), rows summing to 1.
+        weights: Of the classes, shape (classes,); equal unless told.
+        smoothing: Share of the target that is spread over all classes.
+
+    Examples:
+        >>> logits, labels = torch.tensor([[2.0, 0.0], [0.5, 1.0]]), torch.tensor([0, 1])
+        >>> ours = cross_entropy(logits, as_shares(labels, 2), weights=torch.tensor([1.0, 3.0]), smoothing=0.1)
+        >>> theirs = F.cross_entropy(logits, labels, weight=torch.tensor([1.0, 3.0]), label_smoothing=0.1)
+        >>> bool(torch.isclose(ours, theirs))
+        True
+
+    References:
+        Szegedy et al.: "Rethinking the inception architecture", CVPR 2016, section 7 (smoothing).
+    """
+    return _weighted_mean(-F.log_softmax(logits, 1), shares, weights=weights, smoothing=smoothing)
+
+
+def focal(
+    logits: Tensor,
+    shares: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """Give the focal loss: cross-entropy in which what is well told already counts less.
+
+    Args:
+        logits: Shape (n, classes).
+        shares: Shape (n, classes).
+        weights: Of the classes, shape (classes,).
+        smoothing: Share of the target that is spread over all classes.
+        gamma: How much less: a class at probability p counts (1 - p)^gamma.
+        alpha: Weight of the second of two classes; the first has 1 - alpha. More classes have ``weights``.
+
+    Examples:
+        >>> logits, shares = torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+        >>> bool(torch.isclose(focal(logits, shares, gamma=0.0), cross_entropy(logits, shares)))
+        True
+        >>> bool(focal(logits, shares) < 0.01 * cross_entropy(logits, shares))
+        True
+
+    References:
+        Lin, Goyal, Girshick, He, Dollár: "Focal loss for dense object detection", ICCV 2017, eq. 5.
+    """
+    log_probabilities = F.log_softmax(logits, 1)
+    losses = -log_probabilities * (1 - log_probabilities.exp()).clamp_min(0) ** gamma
+    if alpha is not None:
+        losses = losses * losses.new_tensor([1 - alpha, alpha])
+    return _weighted_mean(losses, shares, weights=weights, smoothing=smoothing)
+
+
+def soft_f1(logits: Tensor, shares: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    """Give 1 - macro F1 of the batch, with probabilities counted where F1 counts decisions.
+
+    Classes that no sample of the batch is of do not count: their F1 is 0 whatever the network says.
+
+    Args:
+        logits: Shape (n, classes).
+        shares: Shape (n, classes).
+        weights: Of the classes in the mean over them, shape (classes,).
+
+    Examples:
+        >>> sure = torch.tensor([[50.0, 0.0, 0.0], [0.0, 50.0, 0.0]])
+        >>> float(soft_f1(sure, as_shares(torch.tensor([0, 1]), 3)))
+        0.0
+
+    References:
+        Bénédict, Koops, Odijk, de Rijke: "sigmoidF1", TMLR 2022, eq. 5 to 8; here with softmax.
+    """
+    probabilities = logits.softmax(1)
+    hits = (probabilities * shares).sum(0)
+    scores = 2 * hits / (probabilities.sum(0) + shares.sum(0)).clamp_min(1e-12)
+    counts = (shares.sum(0) > 0).to(logits.dtype) * (1.0 if weights is None else weights)
+    return 1 - (scores * counts).sum() / counts.sum()
+
+
+def binary_cross_entropy(
+    logits: Tensor, shares: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Give the mean cross-entropy of one yes-or-no question a class; of two classes whose first logit is 0, of one.
+
+    Args:
+        logits: Shape (n, classes).
+        shares: Each class's share, shape (n, classes); several may be 1.
+        weights: Of each question's yes against the noes, shape (classes,).
+        smoothing: Share of each answer that is moved to the middle.
+
+    References:
+        Wightman, Touvron, Jégou: "ResNet strikes back", arXiv 2110.00476, section 3.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, shares * (1 - smoothing) + smoothing / 2, reduction="none")
+    if weights is None:
+        return losses.mean()
+    each = shares * weights + (1 - shares)
+    return (losses * each).sum() / each.sum()
+
+
+def classification_loss(
+    name: str,
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """Give the loss that a recipe names.
+
+    Args:
+        name: One of ``CLASSIFICATION_LOSSES``.
+        logits: Shape (n, classes).
+        targets: Class numbers (n,), or shares of the classes (n, classes).
+        weights: Of the classes, shape (classes,).
+        smoothing: Share of the target that is spread over all classes; no business of soft F1.
+        gamma: Of the focal loss.
+        alpha: Likewise.
+
+    Examples:
+        >>> logits = torch.zeros(2, 4)
+        >>> round(float(classification_loss("cross_entropy", logits, torch.tensor([0, 3]))), 3)
+        1.386
+    """
+    logits = logits.float()
+    if name == "cross_entropy" and targets.ndim == 1:  # PyTorch's own; the fastest
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+    shares = targets if targets.ndim == 2 else as_shares(targets, logits.shape[1])
+    if name == "soft_f1":
+        return soft_f1(logits, shares, weights=weights)
+    if name == "focal":
+        return focal(logits, shares, weights=weights, smoothing=smoothing, gamma=gamma, alpha=alpha)
+    if name == "bce" and logits.shape[1] > 2:
+        return binary_cross_entropy(logits, shares, weights=weights, smoothing=smoothing)
+    return cross_entropy(logits, shares, weights=weights, smoothing=smoothing)  # softmax of (0, z) is the sigmoid of z
+
+
+CLASSIFICATION_LOSSES: Final = ("cross_entropy", "focal", "soft_f1", "bce")
+"""Losses of classes."""
+
+
+def as_shares(labels: Tensor, num_classes: int) -> Tensor:
+    """Give class numbers (n,) as shares of the classes (n, classes): all of it the one class.
+
+    Examples:
+        >>> as_shares(torch.tensor([1]), 3).tolist()
+        [[0.0, 1.0, 0.0]]
+    """
+    return F.one_hot(labels, num_classes).float()
+
+
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Give each class the weight at which all weigh the same together; their mean over the samples is 1.
+
+    Args:
+        counts: Training samples of each class, shape (classes,).
+
+    Examples:
+        >>> balanced_weights(torch.tensor([1, 3])).tolist()
+        [2.0, 0.6666666865348816]
+
+    References:
+        King, Zeng: "Logistic regression in rare events data", Political Analysis 2001.
+    """
+    counts = counts.float()
+    return counts.sum() / (len(counts) * counts.clamp_min(1))
+
+
+def effective_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
+    """Give weights by the effective number of samples: rare classes gain, but less than in ``balanced_weights``.
+
+    Args:
+        counts: Training samples of each class, shape (classes,).
+        beta: How soon further samples stop telling something new: beyond about 1 / (1 - beta) of them.
+
+    Examples:
+        >>> weights = effective_weights(torch.tensor([10, 1000]))
+        >>> bool(weights[0] / weights[1] < 100)
+        True
+
+    References:
+        Cui, Jia, Lin, Song, Belongie: "Class-balanced loss based on effective number of samples", CVPR 2019, eq. 2.
+    """
+    numbers = counts.double().clamp_min(1)
+    weights = (1 - beta) / (1 - beta**numbers)
+    return (weights * counts.sum() / (weights * counts).sum()).float()
+
+
+def _weighted_mean(losses: Tensor, shares: Tensor, *, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Weigh losses (n, classes) by the smoothed shares and the classes' weights; divide by the samples' weights."""
+    smoothed = shares * (1 - smoothing) + smoothing / shares.shape[1]
+    if weights is None:
+        return (losses * smoothed).sum(1).mean()
+    return (losses * smoothed * weights).sum() / (shares * weights).sum()
 
 
 def squared(difference: Tensor) -> Tensor:

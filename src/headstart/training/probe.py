@@ -9,8 +9,10 @@ References:
 
 from __future__ import annotations
 
+import copy
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from headstart.errors import TrainingError, must_be
+from headstart.progress import say
 from headstart.randomness import permutation
 from headstart.recipe import Recipe
+from headstart.recipe_defaults import DECOUPLED_DECAY
 from headstart.training.history import Row, epoch_row
-from headstart.training.optimizers import make_adamw, set_lr
-from headstart.training.schedules import warmup_cosine
+from headstart.training.optimizers import make_optimizer, parameter_groups, set_lr
+from headstart.training.schedules import Schedule, is_better
+from headstart.training.tasks import finite_scores
 
 if TYPE_CHECKING:
     from headstart.models.backbones import InputContract
@@ -31,10 +37,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 128
 """Samples a step of the probe: features are small, larger batches are faster and score the same."""
-
-
-LOWER_IS_BETTER = ("log_loss", "nme")
-"""Monitored scores that are errors."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +79,9 @@ class ProbeResult:
     rows: tuple[Row, ...] = ()
 
 
-def is_better(score: float, than: float | None, *, monitor: str) -> bool:
-    """Say whether a score beats another: lower for losses and errors, higher for the rest; anything beats none.
-
-    Examples:
-        >>> is_better(0.3, 0.4, monitor="log_loss"), is_better(0.3, 0.4, monitor="accuracy")
-        (True, False)
-    """
-    if than is None:
-        return True
-    return score < than if monitor in LOWER_IS_BETTER else score > than
-
-
 def fit_probe(
     head: Any,
-    train: TargetFeatures,
+    views: Sequence[TargetFeatures],
     validation: TargetFeatures,
     recipe: Recipe,
     *,
@@ -99,30 +89,36 @@ def fit_probe(
     contract: InputContract,
     on_epoch: Callable[[Row], None] = lambda _: None,
 ) -> ProbeResult:
-    """Train a head on features with AdamW and a cosine, and keep the epoch that scores best on validation.
+    """Train a head on features, and keep the epoch that scores best on validation.
 
     Args:
         head: Maps features to outputs; trained in place and left at its best epoch.
-        train: What it learns from.
+        views: What it learns from: the features of each augmented view of the training photos, taken in turn by the
+            epochs; one entry where photos are not augmented.
         validation: What picks the epoch.
-        recipe: ``probe_epochs``, ``probe_lr``, ``weight_decay``, ``monitor``, ``seed``.
+        recipe: Of this stage, from ``probe_recipe``.
         task: Gives loss and scores.
         contract: How the network sees a photo.
         on_epoch: Called with each epoch's row.
+
+    Raises:
+        TrainingError: The loss is no finite number, and was none at half the learning rate either.
     """
     device = next(head.parameters()).device
-    train, validation = train.to(device), validation.to(device)
-    optimizer = make_adamw(head.named_parameters(), lr=recipe.probe_lr, weight_decay=recipe.weight_decay)
+    views, validation = [view.to(device) for view in views], validation.to(device)
+    stage = _Probe(head, task, recipe)
     best: ProbeResult | None = None
     rows: list[Row] = []
-    for epoch in range(recipe.probe_epochs):
+    for epoch in range(recipe.epochs):
         start = time.perf_counter()
-        loss, lr = _train_epoch(head, train, optimizer, recipe, task=task, epoch=epoch)
-        scores = task.scores(_answers(head, validation.features).cpu(), validation.samples, contract)
+        train = views[epoch % len(views)]
+        loss, lr = stage.train_epoch(train, epoch)
+        scores = finite_scores(task, _answers(head, validation.features).cpu(), validation.samples, contract)
         seconds = time.perf_counter() - start
         row = epoch_row("probe", epoch + 1, lr=lr, train_loss=loss, scores=scores, seconds=seconds, num=len(train))
         rows.append(row)
         on_epoch(row)
+        stage.scores.append(scores[recipe.monitor])
         if is_better(scores[recipe.monitor], best and best.scores[recipe.monitor], monitor=recipe.monitor):
             best = ProbeResult({name: value.clone() for name, value in head.state_dict().items()}, scores, epoch + 1)
     kept = best or ProbeResult(dict(head.state_dict()))
@@ -130,31 +126,79 @@ def fit_probe(
     return ProbeResult(kept.head, kept.scores, kept.epoch, tuple(rows))
 
 
-def _train_epoch(
-    head: nn.Module,
-    train: TargetFeatures,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    *,
-    task: Task,
-    epoch: int,
-) -> tuple[float, float]:
-    head.train()
-    num_samples, steps = len(train), -(-len(train) // BATCH_SIZE)
-    order = torch.from_numpy(permutation(recipe.seed, stream="order", epoch=epoch, num_samples=num_samples))
-    torch.manual_seed(recipe.seed + epoch)
-    total, lr = 0.0, 0.0
-    for step in range(steps):
-        chosen = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
-        factor = warmup_cosine(epoch * steps + step, total_steps=recipe.probe_epochs * steps, warmup_steps=steps)
-        lr = recipe.probe_lr * factor
-        set_lr(optimizer, lr)
-        loss = task.loss(head, head(train.features[chosen]), tuple(target[chosen] for target in train.targets))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += float(loss.detach()) * len(chosen)
-    return total / num_samples, lr
+def probe_recipe(recipe: Recipe) -> Recipe:
+    """Give the settings of the probe: the recipe's own where nothing else will train, else AdamW and a cosine.
+
+    Examples:
+        >>> from headstart.recipe import Recipe
+        >>> probe_recipe(Recipe(optimizer="sgd", probe_epochs=40)).optimizer
+        'adamw'
+        >>> probe_recipe(Recipe(optimizer="sgd", unfreeze="none", epochs=30)).epochs
+        30
+    """
+    if recipe.unfreeze == "none" and not recipe.unfreeze_later and recipe.epochs:
+        return recipe
+    own: dict[str, Any] = {"epochs": recipe.probe_epochs, "lr": recipe.probe_lr, "batch_size": BATCH_SIZE}
+    plain = {"optimizer": "adamw", "weight_decay": DECOUPLED_DECAY, "schedule": "cosine", "warmup_epochs": 1.0}
+    return recipe.model_copy(update=own | plain | {"min_lr": 0.0, "cycle_epochs": None, "accumulate": 1})
+
+
+class _Probe:
+    """A head under training on features."""
+
+    def __init__(self, head: Any, task: Task, recipe: Recipe) -> None:
+        self.head, self.task, self.recipe = head, task, recipe
+        groups = parameter_groups(head.named_parameters(), weight_decay=recipe.weight_decay)
+        self.optimizer = make_optimizer(groups, recipe, lr=recipe.lr)
+        self.scores: list[float] = []
+        self.lr_scale = 1.0
+
+    def train_epoch(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
+        """Train for an epoch and give its loss and last rate; one that diverges is done again at half the rate."""
+        before = copy.deepcopy((self.head.state_dict(), self.optimizer.state_dict()))
+        loss, lr = self._pass(train, epoch)
+        if math.isfinite(loss):
+            return loss, lr
+        if self.lr_scale < 1:
+            problem = f"{loss} in epoch {epoch + 1} of the head, again after the learning rate had been halved"
+            remedy = f"The rate was {lr:.2g}; try a lower one (--probe-lr, or --lr with --unfreeze none)."
+            raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
+        say(f"Training the head diverged in epoch {epoch + 1}: it is done again at half the learning rate.")
+        self.lr_scale = 0.5
+        self.head.load_state_dict(before[0])
+        self.optimizer.load_state_dict(before[1])
+        return self.train_epoch(train, epoch)
+
+    def _pass(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
+        self.head.train()
+        recipe, size = self.recipe, self.recipe.batch_size * self.recipe.accumulate
+        order = torch.from_numpy(permutation(recipe.seed, stream="order", epoch=epoch, num_samples=len(train)))
+        torch.manual_seed(recipe.seed + epoch)
+        starts = range(0, _end(len(train), size, recipe, has_norm=getattr(self.head, "norm", None) is not None), size)
+        schedule = Schedule(recipe, len(starts))
+        total, lr, num_seen = 0.0, 0.0, 0
+        for step, start in enumerate(starts):
+            chosen = order[start : start + size]
+            lr = schedule.rate(epoch * len(starts) + step, self.scores) * self.lr_scale
+            set_lr(self.optimizer, lr)
+            targets = tuple(target[chosen] for target in train.targets)
+            loss = self.task.loss(self.head, self.head(train.features[chosen]), targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if recipe.clip_grad is not None:
+                nn.utils.clip_grad_norm_(self.head.parameters(), recipe.clip_grad)
+            self.optimizer.step()
+            total, num_seen = total + float(loss.detach()) * len(chosen), num_seen + len(chosen)
+            if not math.isfinite(total):
+                break
+        return total / num_seen, lr
+
+
+def _end(num_samples: int, size: int, recipe: Recipe, *, has_norm: bool) -> int:
+    """Give where an epoch's batches end: batch norm cannot learn from a last one of one sample."""
+    rest = num_samples % size
+    is_left_out = num_samples > size and rest and (recipe.drop_last or (has_norm and rest == 1))
+    return num_samples - rest if is_left_out else num_samples
 
 
 @torch.no_grad()

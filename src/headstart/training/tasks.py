@@ -5,8 +5,8 @@ The loop, the probe and the checkpoints are the same for every task; what differ
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +14,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from headstart.data import geometry
 from headstart.data.augmentation import (
@@ -24,6 +23,7 @@ from headstart.data.augmentation import (
     draw_maps_for_points,
     policy_from_recipe,
 )
+from headstart.data.flip_checks import refuse_flips
 from headstart.data.geometry import Affines
 from headstart.data.keypoint_samples import KeypointSamples, keypoint_samples
 from headstart.data.keypoints import KeypointLayout
@@ -35,13 +35,15 @@ from headstart.evaluation.keypoint_metrics import (
     normalisers,
 )
 from headstart.evaluation.metrics import classification_scores
-from headstart.training.losses import coordinate_loss, simcc_loss
+from headstart.training.class_weights import class_weights
+from headstart.training.losses import as_shares, classification_loss, coordinate_loss, simcc_loss
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.data.table import SampleTable
     from headstart.models.backbones import InputContract
     from headstart.recipe import Recipe
+    from headstart.training.mixing import Mixing
 
 
 class Samples(Protocol):
@@ -97,6 +99,11 @@ class Task(Protocol):
     """
 
     @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        ...
+
+    @property
     def score_names(self) -> tuple[str, ...]:
         """The validation scores, in the order of the history's columns."""
         ...
@@ -115,6 +122,10 @@ class Task(Protocol):
         """Give the targets of some samples whose photos were moved by these maps."""
         ...
 
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Give the targets of photos that are mixed with others of their batch."""
+        ...
+
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the loss of a batch."""
         ...
@@ -125,12 +136,23 @@ class Task(Protocol):
 
 
 class Classification:
-    """One label a sample, one logit a class."""
+    """One label a sample, one logit a class.
+
+    Args:
+        recipe: The settings.
+        weights: Of the classes in the loss, shape (classes,); equal unless told.
+    """
 
     score_names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.policy = recipe, policy_from_recipe(recipe)
+    def __init__(self, recipe: Recipe, weights: Tensor | None = None) -> None:
+        self.recipe, self.weights = recipe, weights
+        self._policy = policy_from_recipe(recipe)
+
+    @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        return self._policy
 
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> LabelledRecords:
         """Give the samples of kept rows."""
@@ -159,9 +181,22 @@ class Classification:
         """Give the labels."""
         return (torch.from_numpy(samples.labels[positions]),)
 
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Give shares of the classes instead of labels."""
+        return (mixing.mixed_shares(as_shares(targets[0], head.num_classes)),)
+
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
-        """Give the cross-entropy."""
-        return F.cross_entropy(outputs.float(), targets[0], label_smoothing=self.recipe.label_smoothing)
+        """Give the loss that the recipe names."""
+        recipe, weights = self.recipe, self.weights
+        return classification_loss(
+            recipe.loss,
+            outputs,
+            targets[0],
+            weights=None if weights is None else weights.to(outputs.device),
+            smoothing=recipe.label_smoothing,
+            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
+            alpha=recipe.focal_alpha,
+        )
 
     def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the classification scores of logits, shape (n, classes)."""
@@ -182,11 +217,14 @@ class Keypoints:
     def __init__(self, recipe: Recipe, layout: KeypointLayout) -> None:
         self.recipe, self.layout = recipe, layout
         self._mirrored = np.arange(layout.num_keypoints) if layout.flip_pairs is None else layout.mirrored_order()
+        self._policy: AugmentationPolicy | None = None
 
-    @cached_property
+    @property
     def policy(self) -> AugmentationPolicy:
         """How training photos are changed; made when first drawn from, as scoring needs none."""
-        return keypoint_policy(self.recipe, self.layout)
+        if self._policy is None:
+            self._policy = keypoint_policy(self.recipe, self.layout)
+        return self._policy
 
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> KeypointSamples:
         """Give the samples of kept rows."""
@@ -225,6 +263,10 @@ class Keypoints:
         counts = visible & geometry.is_inside(points, contract.image_size)
         shares = points / np.array(contract.image_size[::-1])
         return torch.from_numpy(shares.astype(np.float32)), torch.from_numpy(counts)
+
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Refuse: half of one face's points and half of another's are no face."""
+        raise RecipeError(must_be("cutmix and mixup", "0 for keypoints", self.recipe.cutmix + self.recipe.mixup))
 
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the loss that the recipe names."""
@@ -266,6 +308,13 @@ class Keypoints:
         return normalisers(samples.original, samples.visible, sizes, by=self.recipe.nme_by, pair=self.recipe.nme_pair)
 
 
+def finite_scores(task: Task, answers: Tensor, samples: Any, contract: InputContract) -> dict[str, float]:
+    """Score answers; a network that gives what is no number scores none, whatever argmax would make of it."""
+    if not answers.isfinite().all():
+        return dict.fromkeys(task.score_names, math.nan)
+    return task.scores(answers, samples, contract)
+
+
 def mean_targets(coordinates: Tensor, visible: Tensor) -> Tensor:
     """Give the mean place of each point over the samples where it counts, shape (K, 2); the middle where it never does.
 
@@ -288,18 +337,17 @@ def keypoint_policy(recipe: Recipe, layout: KeypointLayout) -> AugmentationPolic
     policy = policy_from_recipe(recipe)
     if layout.flip_pairs is not None or not (policy.horizontal_flip or policy.vertical_flip):
         return policy
-    for name in ("horizontal_flip", "vertical_flip"):
-        if getattr(recipe, name):
-            remedy = f"{layout.flip_note} Give --flip-pairs FILE, or leave flips out."
-            expected = "0 where left and right points are not known"
-            raise RecipeError(must_be(name, expected, getattr(recipe, name), remedy))
+    refuse_flips(recipe, layout.flip_note)
     return replace(policy, horizontal_flip=0.0, vertical_flip=0.0)
 
 
 def make_task(recipe: Recipe, table: SampleTable) -> Task:
     """Give the task of a run."""
-    if table.labels is not None and not table.has_plain_classes:
-        from headstart.training.label_tasks import MultiLabel, SeveralLabels
+    if table.keypoints is not None:
+        return Keypoints(recipe, table.keypoints)
+    weights = class_weights(recipe, table)
+    if table.labels is None or table.has_plain_classes:
+        return Classification(recipe, weights)
+    from headstart.training.label_tasks import MultiLabel, SeveralLabels
 
-        return (MultiLabel if table.labels.form == "multi" else SeveralLabels)(recipe, table.labels)
-    return Keypoints(recipe, table.keypoints) if table.keypoints is not None else Classification(recipe)
+    return (MultiLabel if table.labels.form == "multi" else SeveralLabels)(recipe, table.labels, weights)

@@ -1,0 +1,213 @@
+"""A time budget: measure the training step on this machine, and choose what fits.
+
+What is given up, in this order: epochs beyond the least that fine-tuning needs, pixels, all but the last blocks, and
+fine-tuning itself. A guard in the loop ends the last epoch early where the measure was wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from headstart.models.inference import evaluation_loader
+from headstart.training.optimizers import make_optimizer, parameter_groups
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.models.network import Network
+    from headstart.recipe import Recipe
+    from headstart.training.tasks import Task
+
+LEAST_EPOCHS: Final = 3
+"""Fine-tuning of fewer epochs is warm-up and little else."""
+
+MOST_EPOCHS: Final = 24
+"""More epochs than three times the default gain nothing that was measured."""
+
+SMALLER: Final = (192, 160)
+"""Sides of smaller pictures to try, where the network's own are larger."""
+
+LAST_BLOCKS: Final = 2
+
+MARGIN: Final = 0.85
+"""Share of what is left that is planned for: steps on a machine in use take longer than the ones that were timed."""
+
+CLOSING_SECONDS: Final = 6.0
+"""Bundle, report and metrics."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was timed on this machine.
+
+    Attributes:
+        step: Seconds an image of training all layers.
+        last_step: Seconds an image of training the last blocks.
+        forward: Seconds an image of answering.
+    """
+
+    step: float
+    last_step: float
+    forward: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much there is to do.
+
+    Attributes:
+        num_train: Training samples.
+        num_others: Validation and test samples.
+        num_validation: Validation samples alone.
+        image_size: (height, width) of the network's input.
+        can_probe: Whether a head on cached features comes first.
+        can_shrink: Whether the network takes smaller pictures.
+    """
+
+    num_train: int
+    num_validation: int
+    num_others: int
+    image_size: tuple[int, int]
+    can_probe: bool = True
+    can_shrink: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fits.
+
+    Attributes:
+        settings: Of the recipe, chosen.
+        words: What was chosen and what was left out, for the user.
+    """
+
+    settings: dict[str, Any]
+    words: tuple[str, ...]
+
+
+def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan:
+    """Choose what fits a time.
+
+    Args:
+        seconds_left: Of the budget.
+        measured: On this machine.
+        work: How much there is to do.
+
+    Examples:
+        >>> measured, work = Measured(step=0.05, last_step=0.02, forward=0.01), Workload(1000, 200, 400, (224, 224))
+        >>> choose_plan(600, measured, work).settings, choose_plan(200, measured, work).settings
+        ({'unfreeze': 'all', 'epochs': 9}, {'unfreeze': 'all', 'image_size': (192, 192), 'epochs': 3})
+        >>> choose_plan(60, measured, work).settings
+        {'unfreeze': 'none', 'epochs': 0}
+    """
+    passes = (work.num_train + work.num_others) * measured.forward if work.can_probe else 0.0
+    scoring = work.num_others * measured.forward
+    left = seconds_left * MARGIN - passes - scoring - CLOSING_SECONDS
+    told = f"the step takes {1000 * measured.step:.0f} ms an image here, {max(left, 0):.0f} s are left for fine-tuning"
+    given_up: list[str] = []
+    for candidate, step, words in _candidates(measured, work):
+        share = measured.forward * step / measured.step
+        epochs = int(left / (work.num_train * step + work.num_validation * share))
+        if epochs >= LEAST_EPOCHS:
+            settings = candidate | {"epochs": min(epochs, MOST_EPOCHS)}
+            chosen = f"budget: {words}, {settings['epochs']} epochs ({told})"
+            return Plan(settings, (chosen, *_left_out(given_up)))
+        given_up.append(f"{words} (fits {max(epochs, 0)} epochs)")
+    if work.can_probe:
+        return Plan({"unfreeze": "none", "epochs": 0}, (f"budget: the head alone ({told})", *_left_out(given_up)))
+    settings = {"unfreeze": str(LAST_BLOCKS), "epochs": 1}
+    return Plan(settings, (f"budget: one epoch of the last blocks, stopped in time ({told})", *_left_out(given_up)))
+
+
+def _candidates(measured: Measured, work: Workload) -> Iterator[tuple[dict[str, Any], float, str]]:
+    """Give settings, their seconds an image, and words, the best first."""
+    height, width = work.image_size
+    yield {"unfreeze": "all"}, measured.step, f"all layers at {height}×{width}"
+    for side in SMALLER if work.can_shrink else ():
+        factor = side / max(height, width)
+        if factor < 1:
+            size = (round(height * factor), round(width * factor))
+            yield (
+                {"unfreeze": "all", "image_size": size},
+                measured.step * factor**2,
+                f"all layers at {size[0]}×{size[1]}",
+            )
+    yield {"unfreeze": str(LAST_BLOCKS)}, measured.last_step, f"the last {LAST_BLOCKS} blocks at {height}×{width}"
+
+
+def _left_out(given_up: list[str]) -> tuple[str, ...]:
+    return (f"left out: {'; '.join(given_up)}",) if given_up else ()
+
+
+def measure(network: Network, samples: Any, store: PixelStore, recipe: Recipe, *, task: Task) -> Measured:
+    """Time answering and training on photos of the run; the network is left as it was.
+
+    Args:
+        network: At the size that it would train at.
+        samples: Of training, from the task.
+        store: The pixels.
+        recipe: ``batch_size`` and the optimizer.
+        task: Gives targets and loss.
+    """
+    size = min(recipe.batch_size, 16, len(samples.records))
+    loader = evaluation_loader(
+        network, store, samples.records[:size],
+        boxes=None if samples.boxes is None else samples.boxes[:size], batch_size=size,
+    )  # fmt: skip
+    batch = next(iter(loader))
+    positions = np.arange(len(batch))
+    targets = task.targets(samples, positions, batch.affine, network.contract)
+    targets = tuple(target.to(batch.pixels.device) for target in targets)
+    with _as_before(network):
+        with torch.inference_mode():
+            network.eval()
+            forward = _timed(lambda: network.answers(batch.pixels)) / len(batch)
+        found = []
+        for what in ("all", str(LAST_BLOCKS)):
+            network.unfreeze(what)
+            network.train()
+            optimizer = make_optimizer(parameter_groups(network.named_parameters(), weight_decay=0.0), recipe, lr=0.0)
+
+            def step(optimizer: torch.optim.Optimizer = optimizer) -> None:
+                optimizer.zero_grad(set_to_none=True)
+                task.loss(network.head, network(batch.pixels), targets).backward()
+                optimizer.step()
+
+            found.append(_timed(step) / len(batch))
+    return Measured(found[0], min(found[1], found[0]), forward)
+
+
+def _timed(work: Any, *, rounds: int = 2) -> float:
+    work()
+    start = time.perf_counter()
+    for _ in range(rounds):
+        work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / rounds
+
+
+@contextmanager
+def _as_before(network: Network) -> Iterator[None]:
+    """Put back weights, statistics and what trains."""
+    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    wanted = [parameter.requires_grad for parameter in network.parameters()]
+    try:
+        yield
+    finally:
+        network.load_state_dict(state)
+        for parameter, is_wanted in zip(network.parameters(), wanted, strict=True):
+            parameter.grad = None
+            parameter.requires_grad_(is_wanted)
+        network.eval()
+
+
+def resized(network: Network, image_size: tuple[int, int]) -> None:
+    """Let a network see pictures of another size."""
+    network.contract = replace(network.contract, image_size=image_size)

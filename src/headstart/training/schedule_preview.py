@@ -1,0 +1,129 @@
+"""The learning rate that a recipe will follow, before there is a run: in words, as a curve of text, and as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import RecipeError, must_be
+from headstart.files import written_aside
+from headstart.recipe_defaults import SCHEDULE_SETTINGS
+from headstart.reporting.text_plot import HEIGHT, text_curve
+from headstart.training.probe import probe_recipe
+from headstart.training.schedules import RISING, Schedule, steps_in
+
+if TYPE_CHECKING:
+    from headstart.recipe import Recipe
+
+MOST_EPOCHS_LISTED = 12
+"""More epochs than this are listed in steps, or the list would hide the curve."""
+
+
+def rates(recipe: Recipe, steps_per_epoch: int) -> list[float]:
+    """Give the learning rate at every step; for "plateau" as if each epoch brought something better.
+
+    Examples:
+        >>> from headstart.recipe import Recipe
+        >>> rates(Recipe(epochs=2, lr=1.0, warmup_epochs=0, schedule="step", step_epochs=1), 2)
+        [1.0, 1.0, 0.1, 0.1]
+    """
+    schedule = Schedule(recipe, steps_per_epoch)
+    return [schedule.rate(step) for step in range(schedule.total_steps)]
+
+
+def describe_schedule(recipe: Recipe, steps_per_epoch: int) -> list[str]:
+    """Give the lines that ``headstart schedule`` prints: what is followed, the curve, and rates by epoch.
+
+    Raises:
+        RecipeError: There is no epoch.
+    """
+    if recipe.epochs == 0:
+        raise RecipeError(must_be("--epochs", "at least 1 to draw a schedule", 0))
+    found = rates(recipe, steps_per_epoch)
+    highest = f"{max(found):.3g}"
+    margin = max(len(highest), 1)
+    curve = text_curve(found)
+    labels = [highest, *[""] * (HEIGHT - 2), "0"]
+    lines = [_named(recipe, steps_per_epoch), ""]
+    lines += [f"{label:>{margin}} ┤{row}" for label, row in zip(labels, curve, strict=True)]
+    lines += [f"{'':>{margin}} └{'─' * len(curve[0])} epoch {recipe.epochs}", ""]
+    lines += _by_epoch(found, recipe.epochs, steps_per_epoch)
+    if recipe.schedule == "plateau":
+        drop = f"Times {recipe.gamma:g} after {recipe.plateau_epochs} epochs without a better {recipe.monitor}"
+        lines += ["", f"{drop}; drawn as if that never happened."]
+    return lines
+
+
+def write_schedule(recipe: Recipe, steps_per_epoch: int, path: Path) -> None:
+    """Write the curve as an SVG file.
+
+    Raises:
+        RecipeError: The name does not end in .svg.
+    """
+    from headstart.reporting.plots import Series, line_chart
+
+    if path.suffix != ".svg":
+        raise RecipeError(must_be("--out", "an .svg file", str(path)))
+    found = rates(recipe, steps_per_epoch)
+    places = _thinned(range(len(found)))
+    epochs = [step / steps_per_epoch for step in places]
+    chart = line_chart("Learning rate by epoch", epochs, [Series("learning rate", [found[step] for step in places])])
+    styles = (
+        "text{font:11.5px sans-serif;fill:#333}polyline,line{fill:none;stroke:#999}polyline{stroke:#0b6;stroke-width:2}"
+    )
+    start = '<svg xmlns="http://www.w3.org/2000/svg"'
+    content = str(chart).replace("<svg", start, 1).replace(">", f"><style>{styles}</style>", 1)
+    with written_aside(path) as aside:
+        aside.write_text(content + "\n", encoding="utf-8")
+
+
+def _named(recipe: Recipe, steps_per_epoch: int) -> str:
+    used = {name: getattr(recipe, name) for name in SCHEDULE_SETTINGS[recipe.schedule]}
+    parts = [f"{name.replace('_', ' ')} {_worded(value)}" for name, value in used.items() if value not in (None, ())]
+    if recipe.schedule not in RISING and recipe.warmup_epochs:
+        parts.insert(0, f"after {min(recipe.warmup_epochs, recipe.epochs / 2):g} epochs of warmup")
+    told = f"{recipe.schedule.replace('_', '-')}{', ' if parts else ''}{', '.join(parts)}"
+    return f"{told}: {recipe.epochs} epochs of {steps_per_epoch:,} steps, {recipe.optimizer}"
+
+
+def _worded(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
+def _by_epoch(found: Sequence[float], epochs: int, steps: int) -> list[str]:
+    every = -(-epochs // MOST_EPOCHS_LISTED)
+    shown = [epoch for epoch in range(epochs) if epoch % every == 0 or epoch == epochs - 1]
+    return [
+        f"epoch {epoch + 1:>{len(str(epochs))}}  {found[epoch * steps]:.3e} → {found[(epoch + 1) * steps - 1]:.3e}"
+        for epoch in shown
+    ]
+
+
+def _thinned(steps: range, most: int = 600) -> list[int]:
+    """Give at most so many steps, the last among them."""
+    every = -(-len(steps) // most)
+    return sorted({*steps[::every], steps[-1]})
+
+
+def previewed(recipe: Recipe) -> Recipe:
+    """Give the settings whose schedule matters: the probe's where nothing else trains."""
+    return probe_recipe(recipe) if recipe.unfreeze == "none" or recipe.epochs == 0 else recipe
+
+
+def steps_of_run(run: Path, recipe: Recipe) -> int:
+    """Give the steps of an epoch of a run, from its table.
+
+    Raises:
+        RecipeError: There is no run, or its data was not read yet.
+    """
+    import polars as pl
+
+    from headstart.data.table import SampleTable
+
+    file = run / "table.parquet"
+    if not file.exists():
+        remedy = "Without a run, --steps-per-epoch tells how many steps to draw."
+        raise RecipeError(must_be("RUN", "a run that has read its data", str(run), remedy))
+    num_samples = SampleTable.load(file).kept.filter(pl.col("split") == "train").height
+    return steps_in(num_samples, recipe)
