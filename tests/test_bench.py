@@ -16,6 +16,7 @@ import headstart
 from headstart.errors import RecipeError
 from headstart.gallery import FOLDER, describe_gallery, find_recipe, gallery
 from headstart.models.bundle import load_bundle
+from headstart.pipeline import resume
 from headstart.recipe import make_recipe, read_recipe
 from headstart.resolution import completed
 from headstart.samples import write_faces
@@ -80,7 +81,7 @@ def test_a_network_trains_its_last_block_from_kept_activations_and_resumes_with_
     with pytest.raises(KeyboardInterrupt):
         headstart.train(few_digits, out=tmp_path / "cut", **settings)
     monkeypatch.undo()
-    resumed = headstart.resume(tmp_path / "cut")
+    resumed = resume(tmp_path / "cut")
     ours, theirs = (load_file(run.path / "bundle" / "weights.safetensors") for run in (whole, resumed))
     assert all(ours[name].equal(theirs[name]) for name in ours)
     shutil.rmtree(tmp_path, ignore_errors=True)

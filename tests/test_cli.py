@@ -285,7 +285,7 @@ def test_what_a_run_writes_into_its_recipe_is_no_flag(refused, digits, tmp_path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "--recipe must be a recipe file; got "),
+        (None, "--recipe must be a recipe file, or the name of a recipe; got "),
         ("lr = = 3", "--recipe must be a TOML file; got "),
         ('lr = "x"', "recipe.lr must be a number; got 'x'"),
         ("epoch = 3", "recipe.epoch must be a known setting; got 3. Did you mean 'epochs'?"),

@@ -124,7 +124,8 @@ def test_freezing_again_drops_gradients():
 
 
 @pytest.mark.parametrize(
-    ("what", "message"), [("most", "'none', 'all' or a number of blocks; got 'most'"), (99, "at most 5, .* got 99")]
+    ("what", "message"),
+    [("most", "found in the parameters' names; got 'most'. They are"), (99, "from 1 to 5, .* got 99")],
 )
 def test_what_cannot_be_unfrozen_is_refused(what: str | int, message: str):
     with pytest.raises(RecipeError, match=message):

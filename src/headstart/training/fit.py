@@ -315,9 +315,11 @@ def _fine_tune_process(
         on_epoch=partial(_say_epoch, recipe=recipe),
     )
     tuning.deadline = deadline
-    tuning.run()
-    if history is not None:
-        history.close()
+    try:
+        tuning.run()
+    finally:
+        if history is not None:
+            history.close()
 
 
 def describe_stages(network: Network, recipe: Recipe) -> list[str]:
