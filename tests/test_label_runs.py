@@ -357,3 +357,32 @@ def test_training_that_was_stopped_goes_on_with_the_same_bits(form, request, tmp
     second.run()
     pairs = zip(whole.network.parameters(), second.network.parameters(), strict=True)
     assert all(one.equal(other) for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        ({"label": "mask,gender"}, {"cutmix": 0.5, "mixup": 0.5, "mix_per": "sample", "class_weights": "balanced"}),
+        ({"label": "mask,gender"}, {"unfreeze": "none", "views": 2, "augment": "light", "loss": "focal"}),
+        ({"label": "mask,gender"}, {"unfreeze": "1", "pooling": "both", "head_hidden": "8", "loss": "soft_f1"}),
+        ({"label": "mask+gender"}, {"cutmix": 1.0, "class_weights": "effective"}),
+        ({"multi_label": "tags"}, {"mixup": 1.0, "class_weights": "balanced", "stop_by": "log_loss"}),
+    ],
+)
+def test_the_bench_serves_every_form_of_labels(photos, tmp_path, labels, settings):
+    small = SMALL | {"epochs": 1, "probe_epochs": 2} | labels | settings
+    run = headstart.train(photos.table, out=tmp_path / "run", **small)
+    exact = metrics_of(run)["test"]["exact"]["value"]
+    again = headstart.load(run.path, device="cpu").predict(some_photos(photos, 2))
+    assert 0 <= exact <= 1
+    assert all(answer.error is None for answer in again)
+    assert (run.path / "report.html").exists()
+
+
+def test_two_labels_in_a_cell_have_a_logit_each(tmp_path):
+    photos = write_labelled_photos(tmp_path / "p", count=60)
+    rows = photos.rows.with_columns(pl.col("tags").str.replace_all("; green|green; |green", "").replace("", "[]"))
+    rows.write_csv(photos.table)
+    run = headstart.train(photos.table, out=tmp_path / "run", **SMALL | MULTI | {"epochs": 0, "probe_epochs": 5})
+    assert load_bundle(run.path).network.head.linear.out_features == 2
+    assert predictions_of(run).columns[-2:] == ["blue", "red"]
