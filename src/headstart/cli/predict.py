@@ -37,12 +37,7 @@ def predict(
     from headstart.deploy.inputs import gather_inputs
     from headstart.progress import say
 
-    if out.is_dir():
-        raise RunError(must_be("--out", "a file to write", str(out), f"Name one in it: {out / 'predictions.csv'}"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix.lower() != ".csv":
-        remedy = f"Try {out.with_suffix('.csv')}."
-        raise RunError(must_be("--out", "the name of a CSV file", str(out), remedy))
+    _check_out(out)
     paths = gather_inputs(images)  # before torch is imported: a mistyped name is answered at once
     faces = None if boxes is None else read_boxes(boxes, paths)
     say(f"{len(paths):,} photos; loading {run}")
@@ -75,6 +70,16 @@ def predict(
         done, not_done = "done", "could not be read" if faces is None else "could not be read or had no usable box"
     say(f"{summary.num_predicted:,} photos {done}, {summary.num_errors:,} {not_done}: {out}")
     return 1 if summary.num_errors else 0
+
+
+def _check_out(out: Path) -> None:
+    """Make the folder of the CSV, and refuse what is no name of one, before any work."""
+    if out.is_dir():
+        raise RunError(must_be("--out", "a file to write", str(out), f"Name one in it: {out / 'predictions.csv'}"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix.lower() != ".csv":
+        remedy = f"Try {out.with_suffix('.csv')}."
+        raise RunError(must_be("--out", "the name of a CSV file", str(out), remedy))
 
 
 def _refuse(flags: dict[str, object], kind: str, got: str) -> None:
