@@ -108,10 +108,13 @@ class Network(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """Give what the head takes for pixels (n, H, W, 3) on 0..255: (n, num_features), or a map (n, C, h, w)."""
         # Channels last in memory: what convolutions on a CPU and a GPU are fastest with.
-        scaled = scale_pixels(pixels, self.scale, self.offset)
+        return self.features_of(scale_pixels(pixels, self.scale, self.offset))
+
+    def features_of(self, images: Tensor) -> Tensor:
+        """Give the same for normalised images (n, 3, H, W)."""
         if self.head.takes == "map":
-            return feature_map(self.backbone, scaled)
-        return pool(self.backbone(scaled), self.num_features)
+            return feature_map(self.backbone, images)
+        return pool(self.backbone(images), self.num_features)
 
     def answer(self, features: Tensor) -> Tensor:
         """Give the head's outputs for features."""
