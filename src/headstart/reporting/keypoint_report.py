@@ -31,7 +31,7 @@ FACE_MARGIN: Final = 0.2
 """Of the points' extent, shown around a face: points are large, and whose face it is can be seen."""
 
 _SHEET_SIDE: Final = 150
-_BESIDE_HEADLINE: Final = ("failure_8", "auc_8", "nme_median", "error_pixels")
+BESIDE_HEADLINE: Final = ("failure_8", "auc_8", "nme_median", "error_pixels")
 _KIND_WORDS: Final = {"worst": "Worst", "median": "In the middle", "best": "Best"}
 
 
@@ -152,7 +152,7 @@ def _context(results: KeypointResults) -> dict[str, Any]:
         "run": run,
         "scored": scored,
         "split_name": "test" if results.test else "validation",
-        "aside": _BESIDE_HEADLINE,
+        "aside": BESIDE_HEADLINE,
         "groups_shown": GROUPS_SHOWN,
         "score_names": KEYPOINT_SCORES,
         "concerns": concerns_of_keypoint_run(
@@ -189,7 +189,7 @@ def _evaluation_context(results: KeypointResults, scored: KeypointEvaluation | N
         "error_face": face,
         "extremes": _extremes(scored.per_point),
         "groups": groups,
-        "headline_top": _top(scored.scores["nme"]),
+        "headline_top": headline_top(scored.scores["nme"]),
     }
 
 
@@ -231,7 +231,7 @@ def _sides(found: SeenAgainstUnseen | None) -> list[dict[str, Any]]:
         ("Groups seen in training", found.seen, found.num_seen, found.num_seen_groups),
         ("New groups", found.unseen, found.num_unseen, found.num_unseen_groups),
     ]
-    top = max([_top(score) for _, score, _, _ in rows if score] or [10.0])
+    top = max([headline_top(score) for _, score, _, _ in rows if score] or [10.0])
     return [
         {"name": name, "score": score, "num_images": images, "num_groups": groups, "top": top}
         | ({"value": score_value(score, "nme"), "interval": score_interval(score, "nme")} if score else {})
@@ -239,6 +239,6 @@ def _sides(found: SeenAgainstUnseen | None) -> list[dict[str, Any]]:
     ]
 
 
-def _top(score: Score) -> float:
+def headline_top(score: Score) -> float:
     """Give the end of the scale that a score in percent is shown on: 10, or as many tens as it takes."""
     return max(10.0, 10.0 * -(-score.high // 10))
