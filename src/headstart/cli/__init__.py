@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Check, split, train, evaluate, report, bundle.",
     "evaluate": "Score a trained model on its own test images or on other labelled photos.",
     "predict": "Label photos with a trained model.",
+    "ensemble": "Let several trained models answer as one.",
 }
 """Commands and what each does, in the order of the help."""
 
