@@ -144,7 +144,7 @@ def save_split(table: SampleTable, path: Path) -> None:
 
 
 def _dealt(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) -> _Draft:
-    validation, test = _validation_fraction(recipe), recipe.test_fraction
+    validation, test = checked_validation_fraction(recipe), recipe.test_fraction
     shares = (1 - validation - test, validation, test)
     codes = _deal(kept, units, shares, recipe)
     percent = "/".join(f"{100 * share:g}" for share in shares)
@@ -173,7 +173,12 @@ def _deal(
     return np.array(wanted, np.int8)[part]
 
 
-def _validation_fraction(recipe: Recipe) -> float:
+def checked_validation_fraction(recipe: Recipe) -> float:
+    """Give the share of validation.
+
+    Raises:
+        SplitError: It is 0.
+    """
     if not recipe.validation_fraction:
         remedy = "The best epoch is chosen on validation; try 0.15."
         raise SplitError(must_be("--validation-fraction", "greater than 0", recipe.validation_fraction, remedy))
@@ -267,7 +272,7 @@ def _follow_units(units: NDArray[np.uint32], codes: NDArray[np.int8], how: str) 
 
 def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, recipe: Recipe) -> _Draft:
     """Carve what a given split lacks out of its training part, leaving units there that stand on a second side."""
-    validation = 0.0 if _VALIDATION in draft.given else _validation_fraction(recipe)
+    validation = 0.0 if _VALIDATION in draft.given else checked_validation_fraction(recipe)
     test = 0.0 if _TEST in draft.given else recipe.test_fraction
     if not validation and not test:
         return draft

@@ -5,7 +5,7 @@ add columns and return a new table. Rows are never dropped: a sample that cannot
 found = kept + excluded holds at every stage. A table of keypoints has points in place of labels (``keypoints.py``).
 
 Columns from the source: ``sample_id, path, label, group, split, excluded, detail``. The pass adds ``content_hash,
-perceptual_hash, height, width, record``; the duplicate search ``copy_set, cluster``; the splits ``unit``.
+perceptual_hash, height, width, record``; the duplicate search ``copy_set, cluster``; the splits ``unit``, and ``fold``.
 """
 
 from __future__ import annotations

@@ -84,10 +84,11 @@ def _context(results: RunResults) -> dict[str, Any]:
         "times": time_rows(run.seconds),
         "mistakes": [(mistake, thumbnail(mistake.image)) for mistake in results.mistakes],
         "contact_sheet": [thumbnail(image) for image in results.contact_sheet],
-    } | _evaluation_context(scored)
+    } | evaluation_context(scored)
 
 
-def _evaluation_context(evaluation: Evaluation | None) -> dict[str, Any]:
+def evaluation_context(evaluation: Evaluation | None) -> dict[str, Any]:
+    """Give what a page draws of a classifier's scores: confusion matrix, most confused pairs, reliability."""
     if evaluation is None:
         return {"confusion": None, "confused": [], "reliability": None}
     is_drawn = len(evaluation.class_names) <= MAX_CONFUSION_CLASSES
