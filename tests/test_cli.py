@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from headstart.cli import COMMANDS, main
 from headstart.progress import console
@@ -432,3 +433,29 @@ def test_the_readme_says_what_can_be_done_with_keypoints(headstart, tmp_path, mo
         if command[0] == "sample":
             shutil.copy(next(Path("faces/images").rglob("*.jpg")), "clip/photo.jpg")
     assert {"points.csv", "drawn", "account"} <= {path.name for path in Path().iterdir()}
+
+
+@pytest.mark.slow
+def test_the_readme_says_what_can_be_done_with_folds(headstart, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits, "photos")
+    for picture in sorted(Path("photos").rglob("*.png")):
+        target = Path("other_photos") / picture.relative_to("photos")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(picture).rotate(7).save(target)  # no photo that a model has learned from
+    assert headstart("train", "photos", "--out", "runs/first", *FLAGS)[0] == 0
+    commands = _commands("### Folds and ensembles")
+    assert [command[0] for command in commands] == [
+        *["train"] * 3,
+        "predict",
+        *["train"] * 2,
+        *["ensemble"] * 2,
+        "evaluate",
+    ]
+    for command in commands:
+        is_new = command[0] == "train" and command[1] == "photos/"
+        pairs = zip(FLAGS[::2], FLAGS[1::2], strict=True)
+        more = [part for pair in pairs if is_new and pair[0] not in command for part in pair]
+        code, text = headstart(*[part.replace("new/*.jpg", "photos/3") for part in command], *more)
+        assert code == 0, text
+    assert Path("submission.csv").exists()

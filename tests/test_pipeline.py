@@ -147,6 +147,6 @@ def test_check_accounts_for_every_file_and_writes_its_page(digits, tmp_path):
 
 
 def test_more_blocks_than_there_are_is_refused_before_the_photos_are_read(digits, tmp_path):
-    with pytest.raises(HeadstartError, match="unfreeze must be at most"):
+    with pytest.raises(HeadstartError, match="unfreeze must be from 1 to"):
         headstart.train(digits, out=tmp_path / "run", **SMALL_RUN | {"unfreeze": 99})
     assert not (tmp_path / "run" / "table.parquet").exists()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headstart.errors import HeadstartError as HeadstartError
     from headstart.pipeline import check as check
     from headstart.pipeline import convert as convert
+    from headstart.pipeline import ensemble as ensemble
     from headstart.pipeline import evaluate as evaluate
     from headstart.pipeline import train as train
     from headstart.recipe import Recipe as Recipe
@@ -34,12 +35,15 @@ _HOMES = {
     "Recipe": "recipe",
     "check": "pipeline",
     "convert": "pipeline",
+    "ensemble": "pipeline",
     "evaluate": "pipeline",
     "load": "deploy.predictor",
     "train": "pipeline",
 }
 
-__all__ = ["HeadstartError", "Prediction", "Predictor", "Recipe", "check", "convert", "evaluate", "load", "train"]
+__all__ = [
+    "HeadstartError", "Prediction", "Predictor", "Recipe", "check", "convert", "ensemble", "evaluate", "load", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -17,6 +17,10 @@ from headstart.runs import RunFolder
 if TYPE_CHECKING:
     from headstart.models.network import Network
     from headstart.recipe import Recipe
+
+
+LEARNED_FILE: Final = "learned.parquet"
+"""In an ensemble's folder: what its members have learned from, so that it need not find them again."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Learned:
     groups: frozenset[str]
     unknown: tuple[str, ...]
 
+    def covers(self, rows: pl.DataFrame) -> pl.Series:
+        """Say of each row whether it was learned from: its photo, or one of its group."""
+        by_hash = pl.col("content_hash").is_in(list(self.hashes))
+        by_group = pl.col("group").is_in(list(self.groups))
+        return rows.select((by_hash | by_group).fill_null(by_hash).fill_null(value=False).alias("seen"))["seen"]
+
 
 def ancestors_of(path: Path) -> list[str]:
     """Give the folders of a run and of those that it went on from, the oldest first."""
@@ -40,38 +50,65 @@ def ancestors_of(path: Path) -> list[str]:
     return [*earlier, str(path)]
 
 
-def learned_by(ancestors: Sequence[str]) -> Learned:
-    """Gather what runs have learned from, from their tables."""
+def learned_by(ancestors: Sequence[str], *, splits: Sequence[str] = ("train", "validation")) -> Learned:
+    """Gather what runs have learned from or chosen by, from their tables; an ensemble's are those of its members.
+
+    Args:
+        ancestors: Folders of runs.
+        splits: ``("train",)`` leaves out what they have chosen by.
+    """
     hashes: set[str] = set()
     groups: set[str] = set()
     unknown: list[str] = []
     for ancestor in ancestors:
-        file = Path(ancestor) / "table.parquet"
-        if not file.exists():
-            unknown.append(ancestor)
+        rows = rows_learned(Path(ancestor))
+        unknown += [ancestor] if rows is None else unknown_members(Path(ancestor))
+        if rows is None:
             continue
-        rows = SampleTable.load(file).kept.filter(pl.col("split").is_in(["train", "validation"]))
+        rows = rows.filter(pl.col("split").is_in(splits))
         hashes.update(rows["content_hash"].drop_nulls().to_list())
         groups.update(rows["group"].drop_nulls().to_list())
     return Learned(frozenset(hashes), frozenset(groups), tuple(unknown))
 
 
-def seen_before(ancestors: Sequence[str], table: SampleTable) -> list[str]:
+def rows_learned(folder: Path) -> pl.DataFrame | None:
+    """Give ``content_hash, group, split`` of what a run knows of; None where it is not known any more."""
+    if (folder / LEARNED_FILE).exists():
+        return pl.read_parquet(folder / LEARNED_FILE)
+    if not (folder / "table.parquet").exists():
+        return None
+    return SampleTable.load(folder / "table.parquet").kept.select("content_hash", "group", "split")
+
+
+def unknown_members(folder: Path) -> list[str]:
+    """Name the members of an ensemble whose data was not known when it was made; none for other runs."""
+    return RunFolder.open(folder).facts.get("unknown", []) if (folder / "recipe.toml").exists() else []
+
+
+def seen_before(ancestors: Sequence[str], table: SampleTable, *, in_folds: bool = False) -> list[str]:
     """Say which test images and groups the ancestors have learned from: they flatter the scores.
 
     Args:
         ancestors: Folders of all runs that this one comes from.
         table: Split, with content hashes.
+        in_folds: The table has folds, which are held out in turn: what is in them is scored, too.
     """
-    learned, test = learned_by(ancestors), table.kept.filter(pl.col("split") == "test")
+    learned = learned_by(ancestors)
     lines = [f"Leak from {place}? What it was trained on is not known any more." for place in learned.unknown]
-    remedy = "--split takes its split."
-    num_images = test.filter(pl.col("content_hash").is_in(list(learned.hashes)))["path"].n_unique()
-    if num_images:
-        lines.append(f"Leak from {ancestors[-1]}: it has learned from {num_images:,} of the test images; {remedy}")
-    seen = test["group"].drop_nulls().unique().is_in(list(learned.groups)).sum()
-    if seen:
-        lines.append(f"Leak from {ancestors[-1]}: it has learned from {seen:,} of the groups in the test; {remedy}")
+    scored = {"test": (pl.col("split") == "test", "--split takes its split.")}
+    if in_folds:
+        scored["folds"] = (pl.col("fold").is_not_null(), "no score out of fold is honest after it.")
+    for where, (chosen, remedy) in scored.items():
+        rows = table.kept.filter(chosen)
+        num_images = rows.filter(pl.col("content_hash").is_in(list(learned.hashes)))["path"].n_unique()
+        if num_images:
+            what = "test images" if where == "test" else "images in the folds"
+            lines.append(f"Leak from {ancestors[-1]}: it has learned from {num_images:,} of the {what}; {remedy}")
+        seen = rows["group"].drop_nulls().unique().is_in(list(learned.groups)).sum()
+        if seen:
+            lines.append(
+                f"Leak from {ancestors[-1]}: it has learned from {seen:,} of the groups in the {where}; {remedy}"
+            )
     return lines
 
 

@@ -92,6 +92,18 @@ def write_json(path: Path, content: Any) -> None:
         aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the disk cannot: no space is taken twice.
+
+    For files that are only ever replaced, never written into: as ``written_aside`` does it.
+    """
+    with written_aside(target) as aside:
+        try:
+            os.link(source, aside)
+        except OSError:
+            shutil.copyfile(source, aside)
+
+
 def cache_folder() -> Path:
     """Give where lies what can be made again: the environment variable HEADSTART_CACHE, else ``~/.cache/headstart``."""
     return Path(os.environ.get("HEADSTART_CACHE") or "~/.cache/headstart").expanduser()

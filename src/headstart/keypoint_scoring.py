@@ -21,6 +21,7 @@ from headstart.training.tasks import Keypoints
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
+    from headstart.models.backbones import InputContract
     from headstart.models.network import Network
     from headstart.recipe import Recipe
     from headstart.training.features import FeatureCache
@@ -110,6 +111,30 @@ def score_keypoints(
     task, log = Keypoints(recipe, layout_of(table)), InferenceLog()
     samples, contract = task.samples(rows, store), network.contract
     coordinates = _answers(network, store, samples, recipe, features=features, log=log)
+    return score_coordinates(coordinates, rows, samples, task=task, contract=contract, log=log, splits=splits)
+
+
+def score_coordinates(
+    coordinates: NDArray[np.floating],
+    rows: pl.DataFrame,
+    samples: KeypointSamples,
+    *,
+    task: Keypoints,
+    contract: InputContract,
+    log: InferenceLog,
+    splits: tuple[str, ...] = ("validation", "test"),
+) -> KeypointScoring:
+    """Score answers that are at hand, each split by itself.
+
+    Args:
+        coordinates: As shares of the contract's frame, shape (n, K, 2).
+        rows: The samples, with ``split``, ``unit`` and ``group``.
+        samples: Their points.
+        task: Says what errors are divided by.
+        contract: Of the network that answered.
+        log: What that took.
+        splits: Which splits to score; one without samples is left out.
+    """
     answers, units, groups = task.answers(coordinates, samples, contract), rows["unit"].to_numpy(), rows["group"]
     evaluations: dict[str, KeypointEvaluation] = {}
     for split in splits:
@@ -117,7 +142,7 @@ def score_keypoints(
         if len(chosen):
             evaluations[split] = evaluate_keypoints(
                 _part(answers, chosen), names=task.layout.names, units=units[chosen], groups=groups[chosen].to_list(),
-                divided_by=task.divided_by, seed=recipe.seed,
+                divided_by=task.divided_by, seed=task.recipe.seed,
             )  # fmt: skip
     notes = (log.note,) if log.note else ()
     return KeypointScoring(evaluations, rows, samples, np.asarray(answers.predicted), notes, log)
@@ -139,9 +164,11 @@ def check_scorable(table: SampleTable, recipe: Recipe) -> None:
     """
     for split in SPLITS[1:]:
         rows = table.kept.filter(pl.col("split") == split)
+        if rows.is_empty():
+            continue
         sizes = rows.select("height", "width").to_numpy()
         lengths = normalisers(points_of(rows), visible_of(rows), sizes, by=recipe.nme_by, pair=recipe.nme_pair)
-        if len(lengths) and not (np.isfinite(lengths) & visible_of(rows).any(axis=1)).any():
+        if not (np.isfinite(lengths) & visible_of(rows).any(axis=1)).any():
             remedy = "Name other points, or --nme-by image."
             expected = f"one that some {split} sample has (it is {recipe.nme_by!r})"
             raise SplitError(must_be("what errors are divided by", expected, "none", remedy))

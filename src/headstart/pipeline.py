@@ -14,16 +14,17 @@ import warnings
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
 from headstart.data.class_weights_file import check_class_weights
+from headstart.data.folds import with_folds
 from headstart.data.places import archive_of
 from headstart.data.sources import read_source
-from headstart.data.splits import assign_splits, check_split_settings, describe, save_split
+from headstart.data.splits import assign_splits, check_split_settings, save_split
 from headstart.data.table import SampleTable
-from headstart.errors import RecipeError, WeightsError, must_be
+from headstart.errors import RecipeError, RunError, WeightsError, must_be
 from headstart.memory import keep_freed_memory
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
@@ -84,6 +85,8 @@ def resume(folder: str | Path, *, epochs: int | None = None) -> RunFolder:
         RunError: There is no run, or it has as many epochs already.
     """
     run = RunFolder.open(Path(folder))
+    if run.facts.get("kind") == "ensemble":
+        raise RunError(must_be("--resume", "a run that was trained", str(folder), "An ensemble has nothing to train."))
     if run.is_finished and epochs is None and not run.epochs_to_come:
         say(f"This run is finished: {run.path / 'report.html'}")
         return run
@@ -186,6 +189,35 @@ def evaluate(
     return evaluate_run(found, recipe, out=Path(out) if out else None)
 
 
+def ensemble(
+    *runs: str | Path,
+    out: str | Path,
+    weights: Literal["equal", "fitted"] = "equal",
+    device: str = "auto",
+    num_threads: int | None = None,
+) -> RunFolder:
+    """Let several trained models answer as one, scored on photos that none of them has learned from.
+
+    Args:
+        *runs: Run folders, bundles or ensembles: two or more, with the same classes in any order, or the same points.
+        out: The ensemble's folder, new or empty.
+        weights: ``"equal"``, or ``"fitted"`` on validation photos that no member trained on.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        num_threads: Threads that prepare pixels; all cores unless told.
+
+    Returns:
+        The folder: ``predict``, ``evaluate`` and ``load`` take it like a run's.
+
+    Raises:
+        HeadstartError: The models do not go together, or weights cannot be fitted; the message says why.
+    """
+    from headstart.ensembling import make_ensemble
+
+    _quiet_libraries()
+    paths = [Path(run) for run in runs]
+    return make_ensemble(paths, out=Path(out), weights=weights, device=device, num_threads=num_threads)
+
+
 def demo(directory: str | Path = "demo") -> RunFolder:
     """Run the main job on bundled handwritten digits; from scratch where pretrained weights cannot be had, said so."""
     folder = Path(directory)
@@ -222,16 +254,32 @@ def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
     with run.held():
         run = run if epochs is None else run.extended(epochs)
         found, network = _prepare(run)
+        if run.recipe.folds is not None and run.recipe.fold is None:
+            from headstart.fold_training import train_folds
+
+            train_folds(run, network, found, train_one=_train_prepared)
+            return run
         deadline = None
         if run.recipe.budget is not None:
             run, network, deadline = _plan(run, network, found, started=started)
-        with run.timed("training"):
-            result = _fit(run, network, found, deadline=deadline)
-        with run.timed("evaluation"):
-            scoring = _score(run, network, found, result)
-        with run.timed("report"):
-            _publish(run, network, found, result, scoring)
+        fitted, scoring = _train_prepared(run, network, found, deadline=deadline)
+        for line in (*fitted.notes, *scoring.notes, *scoring.describe()):
+            say(line)
+        say(f"report: {run.path / 'report.html'}")
     return run
+
+
+def _train_prepared(
+    run: RunFolder, network: Network, found: PreparedData, *, deadline: float | None = None
+) -> tuple[FitResult, AnyScoring]:
+    """Fit, score and publish, with the data and the network at hand."""
+    with run.timed("training"):
+        fitted = _fit(run, network, found, deadline=deadline)
+    with run.timed("evaluation"):
+        scoring = _score(run, network, found, fitted)
+    with run.timed("report"):
+        _publish(run, network, found, fitted, scoring)
+    return fitted, scoring
 
 
 def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
@@ -252,8 +300,8 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     with run.timed("pass over the files"):
         found = prepare(table, recipe, image_size=network.contract.image_size, with_splits=False)
     with run.timed("split"):
-        table, report = assign_splits(found.table, recipe)
-        for line in describe(report):
+        table, lines = with_folds(*assign_splits(found.table, recipe), recipe)
+        for line in lines:
             say(line)
         save_split(table, run.path / "split.parquet")
         if table.keypoints is not None:
@@ -262,13 +310,13 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
 
             check_scorable(table, recipe)
             keypoint_policy(recipe, table.keypoints)
-        lines, account = describe(report), describe_account(found.account, with_splits=False)
+        account = describe_account(found.account, with_splits=False)
         account += found.keypoints.lines if found.keypoints else ()
         if recipe.from_run is not None:
             from headstart.ancestry import ancestors_of, seen_before
 
             run.note(ancestors=ancestors_of(Path(recipe.from_run)))
-            seen = seen_before(run.facts["ancestors"], table)
+            seen = seen_before(run.facts["ancestors"], table, in_folds=recipe.folds is not None)
             lines += seen
             for line in seen:
                 say(line)
@@ -358,7 +406,7 @@ def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitRes
 
 
 def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: AnyScoring) -> None:
-    """Write the bundle, metrics.json and the report, and say the score."""
+    """Write the bundle, metrics.json and the report."""
     from headstart.models.bundle import save_bundle
     from headstart.reporting.run_results import write_report
     from headstart.scoring import save_metrics
@@ -381,9 +429,6 @@ def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitR
         chosen_epoch=fitted.epoch, stages=stages,
     )  # fmt: skip
     run.note(is_extending=False)
-    for line in (*fitted.notes, *scoring.notes, *scoring.describe()):
-        say(line)
-    say(f"report: {run.path / 'report.html'}")
 
 
 def _resolve(

@@ -170,6 +170,12 @@ class Recipe(BaseModel):
     resplit: bool = _field(False, "split anew, even where the data brings its own split", group="Split")
     validation_fraction: Fraction = _field(0.15, "share of the samples for validation", group="Split")
     test_fraction: Fraction = _field(0.15, "share of the samples for the test", group="Split")
+    folds: Annotated[int, Field(ge=2, le=100)] | None = _field(
+        None, "train so many models, each on all but one part of what is not test; they answer together", group="Split"
+    )
+    fold: Annotated[int, Field(ge=1)] | None = _field(
+        None, "train this one of the folds alone, as a run of its own (from 1)", group="Split"
+    )
     # --- pixels
     image_size: ImageSize | None = _field(None, "224, or 280,210 as height,width [the backbone's own]", group="Pixels")
     fit: Fit = _field("crop", "how a photo meets the image size: fill and crop, pad, or stretch", group="Pixels")
@@ -441,6 +447,12 @@ class Recipe(BaseModel):
         """The epochs, counted from 1, from which on something else is fine-tuned, and what, in order."""
         stages = (stage.partition("=") for stage in self.unfreeze_later)
         return tuple(sorted((int(epoch), what) for epoch, _, what in stages))
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_the_folds(self) -> Self:
+        if self.fold is not None and self.fold > (self.folds or 0):
+            raise ValueError(f"fold must be at most folds, the number of parts; got {self.fold} of {self.folds}")
+        return self
 
     @property
     def labels(self) -> LabelSettings:

@@ -17,7 +17,9 @@ from headstart.data.table import SampleTable
 from headstart.errors import RunError, SourceError, must_be
 from headstart.keypoint_scoring import score_keypoints
 from headstart.label_scoring import score_labels
-from headstart.models.bundle import Bundle, load_bundle
+from headstart.models.backbones import InputContract
+from headstart.models.bundle import Bundle
+from headstart.models.ensemble import Ensemble, load_model
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe
@@ -50,75 +52,114 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
         raise RunError(must_be("--out", "another folder than a run's", str(out), "Its own scores would be lost."))
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work: a place that cannot be written is said at once
-    bundle = load_bundle(run.path)
+    bundle = load_model(run.path)
+    if isinstance(bundle, Ensemble):
+        from headstart.ensemble_evaluation import evaluate_ensemble
+
+        return evaluate_ensemble(run, bundle, recipe, out=out)
     bundle.network.to(choose_device(recipe))
     if recipe.data is None:
         table = SampleTable.load(run.path / "table.parquet")
         found = reopen(table, run.recipe, image_size=bundle.network.contract.image_size)
     else:
         with tempfile.TemporaryDirectory(prefix="headstart-") as unpacked:
-            found = _other_photos(run, bundle, recipe, out / "unpacked" if out else Path(unpacked))
+            unpack_dir = out / "unpacked" if out else Path(unpacked)
+            found = other_photos(run, bundle, recipe, unpack_dir, contract=bundle.network.contract)
+        _say_overlap(run, found.table.frame)
     scoring = _scored(run, bundle, recipe, found)
     for line in scoring.describe():
         say(line)
     if out:
-        save_predictions(scoring, out / "predictions.parquet")
-        seconds = {"scoring": scoring.log.seconds["total"]}
-        save_metrics(scoring, found.table, out / "metrics.json", seconds=seconds)
-        say(f"saved: {out / 'metrics.json'}, {out / 'predictions.parquet'}")
+        save_scores(scoring, found.table, out)
     return scoring
 
 
 def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> AnyScoring:
-    threads = recipe.num_threads
+    how = scoring_recipe(run, recipe)
     if bundle.keypoints is not None:
-        asked = {name: getattr(recipe, name) for name in _NORMALISERS} if _names_normaliser(recipe) else {}
-        asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
-        how = run.recipe.model_copy(update={"num_threads": threads, **asked})
         check_nme_points(how, bundle.keypoints.num_keypoints)
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
     if bundle.labels is not None:
         return score_labels(
             bundle.network, found.table, found.store, bundle.labels, splits=("test",),
-            temperatures=bundle.temperatures, seed=run.recipe.seed, num_threads=threads,
+            temperatures=bundle.temperatures, seed=how.seed, num_threads=how.num_threads,
         )  # fmt: skip
     return score(
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
-        seed=run.recipe.seed, num_threads=threads,
+        seed=how.seed, num_threads=how.num_threads,
     )  # fmt: skip
 
 
-def _other_photos(run: RunFolder, bundle: Bundle, recipe: Recipe, unpack_dir: Path) -> PreparedData:
-    """Read other photos as one test set, with the model's classes or points."""
-    contract, task = bundle.network.contract, run.recipe.task
+def scoring_recipe(run: RunFolder, recipe: Recipe) -> Recipe:
+    """Give the run's recipe with what the user named anew: how errors of points are measured, which part is seen."""
+    asked = {name: getattr(recipe, name) for name in _NORMALISERS} if _names_normaliser(recipe) else {}
+    asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
+    return run.recipe.model_copy(update={"num_threads": recipe.num_threads, **asked})
+
+
+def save_scores(scoring: AnyScoring, table: SampleTable, out: Path, **more: Any) -> None:
+    """Write metrics.json, with what else is given, and predictions.parquet into a folder, and say so."""
+    save_predictions(scoring, out / "predictions.parquet")
+    save_metrics(scoring, table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]}, **more)
+    say(f"saved: {out / 'metrics.json'}, {out / 'predictions.parquet'}")
+
+
+def other_photos(
+    run: RunFolder, bundle: Bundle | Ensemble, recipe: Recipe, unpack_dir: Path, *, contract: InputContract
+) -> PreparedData:
+    """Read other photos as one test set, with the model's classes or points.
+
+    Args:
+        run: Of the model: its task, and which part of a photo it looks at.
+        bundle: Its classes or points.
+        recipe: How to read the photos.
+        unpack_dir: Where an archive goes.
+        contract: How the network sees a photo.
+
+    Raises:
+        SourceError: The photos are of another task, none of their labels is one of the model's classes, or they have
+            other points.
+    """
+    task = run.recipe.task
     if recipe.task != task:
         remedy = f"Say --task {task} and where its labels are." if task == "keypoints" else "Give labelled photos."
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
-    crops = {} if _names_crop(recipe) else {name: getattr(run.recipe, name) for name in _CROPS}
-    recipe = recipe.updated(fit=contract.fit, **crops, **_labels_of(run, recipe))
+    recipe = reading_recipe(run, recipe, contract)
     table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
-    table = _with_classes_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
+    table = with_targets_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
     kept = found.table.kept
     units = pl.DataFrame({"sample_id": kept["sample_id"], "unit": join_units(kept)})
     frame = found.table.frame.drop("unit", strict=False).join(units, on="sample_id", how="left", maintain_order="left")
     is_kept = pl.col("excluded").is_null()
     frame = frame.with_columns(split=pl.when(is_kept).then(pl.lit("test")))
-    _say_overlap(run, frame)
     return replace(found, table=found.table.with_frame(frame))
 
 
-def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
-    """Number the labels as the model does; photos of classes it does not know are left out by name."""
-    if bundle.labels is not None:
+def with_targets_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
+    """Give a table with the model's classes, labels or points; what it does not know is left out by name."""
+    if table.keypoints is not None:
+        return _with_points_of(bundle, table)
+    if isinstance(bundle, Bundle) and bundle.labels is not None:
         return with_classes_of(bundle.labels, bundle.class_names, table)
-    if table.labels is not None:
+    return with_classes(bundle.class_names, table)
+
+
+def reading_recipe(run: RunFolder, recipe: Recipe, contract: InputContract) -> Recipe:
+    """Give a recipe to read other photos by: the part of them that the model looks at, at its fit."""
+    crops = {} if _names_crop(recipe) else {name: getattr(run.recipe, name) for name in _CROPS}
+    return recipe.updated(fit=contract.fit, **crops, **_labels_of(run, recipe))
+
+
+def with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
+    """Number the labels as the model does; photos of classes it does not know are left out by name."""
+    if table.labels is not None and not table.has_plain_classes:
         got = ", ".join(table.labels.names)
         raise SourceError(must_be(str(table.root), "labelled with one label a photo", got, "Name one with --label."))
-    numbers = {name: number for number, name in enumerate(bundle.class_names)}
+    numbers = {name: number for number, name in enumerate(class_names)}
     unknown = [name for name in table.class_names if name not in numbers]
     if len(unknown) == len(table.class_names):
-        expected = f"labelled with the model's classes ({', '.join(bundle.class_names)})"
+        expected = f"labelled with the model's classes ({', '.join(class_names)})"
         raise SourceError(must_be(str(table.root), expected, ", ".join(unknown), "Rename the folders or the labels."))
     names = pl.Series(table.class_names, dtype=pl.String)
     old = pl.DataFrame({"label": pl.Series(range(len(names)), dtype=pl.Int32), "name": names})
@@ -131,7 +172,7 @@ def _with_classes_of(bundle: Bundle, table: SampleTable) -> SampleTable:
         label="new",
     ).drop("name", "new")
     notes = (f"Left out, because the model does not know these classes: {', '.join(unknown)}.",) if unknown else ()
-    return SampleTable(frame, table.root, bundle.class_names, table.notes + notes)
+    return SampleTable(frame, table.root, class_names, table.notes + notes)
 
 
 def _labels_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
@@ -152,7 +193,7 @@ def _names_normaliser(recipe: Recipe) -> bool:
     return any(name in recipe.model_fields_set for name in _NORMALISERS)
 
 
-def _with_points_of(bundle: Bundle, table: SampleTable) -> SampleTable:
+def _with_points_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
     """Refuse photos with other points than the model's; points are matched by their order."""
     ours = table.keypoints.num_keypoints if table.keypoints else 0
     theirs = bundle.keypoints.num_keypoints if bundle.keypoints else 0

@@ -27,6 +27,7 @@ COMMANDS = {
     "schedule": "Draw the learning rate that a recipe will follow, before training.",
     "evaluate": "Score a trained model on its own test images or on other labelled photos.",
     "predict": "Label photos with a trained model.",
+    "ensemble": "Let several trained models answer as one.",
 }
 """Commands and what each does, in the order of the help."""
 

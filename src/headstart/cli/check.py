@@ -22,5 +22,7 @@ def _check(
 
 
 check = with_recipe_flags(
-    _check, groups=("Data", "Split", "Pixels"), leave_out=("split", "resplit", "validation_fraction", "test_fraction")
+    _check,
+    groups=("Data", "Split", "Pixels"),
+    leave_out=("split", "resplit", "validation_fraction", "test_fraction", "folds", "fold"),
 )

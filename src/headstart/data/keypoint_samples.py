@@ -84,6 +84,11 @@ class KeypointSamples:
         stored = geometry.apply_to_points(geometry.invert(affine), in_frame)
         return geometry.scale_points(stored, 1 / self.scales)
 
+    def to_frame(self, points: Points, affine: Affines, *, image_size: tuple[int, int]) -> Points:
+        """Bring points (n, K, 2) from pixels of the original into the model's frame, as shares of it; see above."""
+        in_frame = geometry.apply_to_points(affine, geometry.scale_points(points, self.scales))
+        return in_frame / np.array(image_size[::-1])
+
 
 def keypoint_samples(frame: pl.DataFrame, store: HasSizes, recipe: Recipe) -> KeypointSamples:
     """Give the points of kept rows.

@@ -146,15 +146,16 @@ def save_split(table: SampleTable, path: Path) -> None:
 
 
 def _dealt(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) -> _Draft:
-    validation, test = _validation_fraction(recipe), recipe.test_fraction
+    validation, test = checked_validation_fraction(recipe), recipe.test_fraction
     shares = (1 - validation - test, validation, test)
     codes = _deal(kept, units, shares, recipe)
     percent = "/".join(f"{100 * share:g}" for share in shares)
-    how = f"Split {percent} at random (seed {recipe.seed}){_strata_words(kept)}{_units_words(units)}."
+    how = f"Split {percent} at random (seed {recipe.seed}){strata_words(kept)}{_units_words(units)}."
     return _Draft(codes, (how,))
 
 
-def _strata_words(kept: pl.DataFrame) -> str:
+def strata_words(kept: pl.DataFrame) -> str:
+    """Say by what kept rows are stratified, to stand after how they are dealt out."""
     if kept["label"].null_count() == kept.height:
         return ""
     return ", stratified by combination of labels" if "labels" in kept.columns else ", stratified by class"
@@ -177,7 +178,12 @@ def _deal(
     return np.array(wanted, np.int8)[part]
 
 
-def _validation_fraction(recipe: Recipe) -> float:
+def checked_validation_fraction(recipe: Recipe) -> float:
+    """Give the share of validation.
+
+    Raises:
+        SplitError: It is 0.
+    """
     if not recipe.validation_fraction:
         remedy = "The best epoch is chosen on validation; try 0.15."
         raise SplitError(must_be("--validation-fraction", "greater than 0", recipe.validation_fraction, remedy))
@@ -271,7 +277,7 @@ def _follow_units(units: NDArray[np.uint32], codes: NDArray[np.int8], how: str) 
 
 def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, recipe: Recipe) -> _Draft:
     """Carve what a given split lacks out of its training part, leaving units there that stand on a second side."""
-    validation = 0.0 if _VALIDATION in draft.given else _validation_fraction(recipe)
+    validation = 0.0 if _VALIDATION in draft.given else checked_validation_fraction(recipe)
     test = 0.0 if _TEST in draft.given else recipe.test_fraction
     if not validation and not test:
         return draft
@@ -285,7 +291,7 @@ def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, rec
     codes[is_free] = _deal(kept.filter(pl.Series(is_free)), units[is_free], shares, recipe)
     parts = [f"{name} ({100 * share:g} %)" for name, share in zip(SPLITS[1:], shares[1:], strict=True) if share]
     carved = " and ".join(parts)
-    how = f"{carved} carved out of its training part (seed {recipe.seed}){_strata_words(kept)}{_units_words(units)}"
+    how = f"{carved} carved out of its training part (seed {recipe.seed}){strata_words(kept)}{_units_words(units)}"
     return replace(draft, codes=codes, how=(*draft.how, how))
 
 

@@ -6,7 +6,7 @@ found = kept + excluded holds at every stage. A table of keypoints has points in
 of several labels a sample has them in ``labels``, and in ``label`` their combination (``label_layout.py``).
 
 Columns from the source: ``sample_id, path, label, group, split, excluded, detail``. The pass adds ``content_hash,
-perceptual_hash, height, width, record``; the duplicate search ``copy_set, cluster``; the splits ``unit``.
+perceptual_hash, height, width, record``; the duplicate search ``copy_set, cluster``; the splits ``unit``, and ``fold``.
 """
 
 from __future__ import annotations

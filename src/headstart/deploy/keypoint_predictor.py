@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from headstart.data import geometry
 from headstart.data.keypoints import KeypointLayout
+from headstart.deploy.ensemble_runner import make_runner
 from headstart.deploy.face_boxes import check_boxes
-from headstart.deploy.runner import AnsweredBatch, ImageInput, Runner, as_list
+from headstart.deploy.runner import AnsweredBatch, ImageInput, as_list
+from headstart.models.ensemble import Ensemble
 from headstart.models.network import Network
 
 
@@ -35,7 +37,7 @@ class KeypointPrediction:
 
 
 class KeypointPredictor:
-    """A keypoint network ready for use.
+    """A keypoint network, or an ensemble of them, ready for use.
 
     Args:
         network: Put into eval mode and moved to the device.
@@ -56,14 +58,14 @@ class KeypointPredictor:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Ensemble,
         layout: KeypointLayout,
         *,
         crop: Mapping[str, Any] | None = None,
         device: str = "auto",
         num_threads: int | None = None,
     ) -> None:
-        self.runner = Runner(network, device=device, num_threads=num_threads)
+        self.runner = make_runner(network, device=device, num_threads=num_threads)
         self.network, self.device = self.runner.network, self.runner.device
         self.layout = layout
         self.is_cropped = any(value is not None for value in (crop or {}).values())

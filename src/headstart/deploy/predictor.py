@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from headstart.data.label_layout import LabelLayout
+from headstart.deploy.ensemble_runner import make_runner
 from headstart.deploy.inputs import gather_inputs
 from headstart.deploy.keypoint_predictor import KeypointPredictor
 from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
 from headstart.deploy.prediction_file import PredictionSummary, write_predictions
-from headstart.deploy.runner import WORTH_COMPILING, AnsweredBatch, ImageInput, Runner, as_list
+from headstart.deploy.runner import WORTH_COMPILING, AnsweredBatch, ImageInput, as_list
 from headstart.errors import RecipeError, must_be
-from headstart.models.bundle import load_bundle
+from headstart.models.bundle import Bundle
+from headstart.models.ensemble import Ensemble, load_model
 from headstart.models.network import Network
 
 __all__ = [
@@ -50,10 +53,10 @@ class Prediction:
 
 
 class Predictor:
-    """A network ready for use.
+    """A network, or an ensemble of them, ready for use.
 
     Args:
-        network: Put into eval mode and moved to the device.
+        network: Put into eval mode and moved to the device. An ensemble's logits are the logarithms of its votes.
         class_names: Name of each logit.
         temperature: What logits are divided by before the softmax.
         device: ``"auto"`` (a CUDA GPU if there is one, else the CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
@@ -77,18 +80,17 @@ class Predictor:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Ensemble,
         class_names: Sequence[str],
         *,
         temperature: float = 1.0,
         device: str = "auto",
         num_threads: int | None = None,
     ) -> None:
-        if len(class_names) != network.head.num_classes:
-            raise RecipeError(
-                must_be("class_names", f"{network.head.num_classes} names, one a logit", list(class_names))
-            )
-        self.runner = Runner(network, device=device, num_threads=num_threads)
+        num_classes = len(network.class_names) if isinstance(network, Ensemble) else network.head.num_classes
+        if len(class_names) != num_classes:
+            raise RecipeError(must_be("class_names", f"{num_classes} names, one a logit", list(class_names)))
+        self.runner = make_runner(network, device=device, num_threads=num_threads)
         self.network, self.device = self.runner.network, self.runner.device
         self.class_names = tuple(class_names)
         self.temperature = float(temperature)
@@ -153,19 +155,24 @@ def load(
     ``KeypointPredictor`` points.
 
     Args:
-        path: A run folder or a bundle.
+        path: A run folder or a bundle, of one network or of an ensemble.
         device: See ``Predictor``.
 
     Raises:
         BundleError: There is no bundle, or it is damaged.
         RecipeError: The device is not there.
     """
-    bundle = load_bundle(Path(path))
-    if bundle.keypoints is not None:
-        crop = bundle.metadata.get("extra", {}).get("crop", {})
-        return KeypointPredictor(bundle.network, bundle.keypoints, crop=crop, device=device)
-    if bundle.labels is not None and bundle.labels.form == "multi":
-        return MultiLabelPredictor(bundle.network, bundle.labels, temperature=bundle.temperature, device=device)
-    if bundle.labels is not None:
-        return LabelPredictor(bundle.network, bundle.labels, temperatures=bundle.temperatures, device=device)
-    return Predictor(bundle.network, bundle.class_names, temperature=bundle.temperature, device=device)
+    model = load_model(path)
+    if isinstance(model, Bundle) and model.labels is not None:
+        return _load_labels(model, model.labels, device)
+    network = model if isinstance(model, Ensemble) else model.network
+    if model.keypoints is not None:
+        crop = model.metadata.get("extra", {}).get("crop", {})
+        return KeypointPredictor(network, model.keypoints, crop=crop, device=device)
+    return Predictor(network, model.class_names, temperature=model.temperature, device=device)
+
+
+def _load_labels(bundle: Bundle, layout: LabelLayout, device: str) -> LabelPredictor | MultiLabelPredictor:
+    if layout.form == "multi":
+        return MultiLabelPredictor(bundle.network, layout, temperature=bundle.temperature, device=device)
+    return LabelPredictor(bundle.network, layout, temperatures=bundle.temperatures, device=device)

@@ -29,6 +29,7 @@ from headstart.data.headers import DecodeFailure
 from headstart.deploy.face_boxes import word_outside
 from headstart.errors import HeadstartError, RecipeError, must_be
 from headstart.models.compiled import CompiledForward, compile_forward
+from headstart.models.ensemble import JointNetwork
 from headstart.models.inference import Answers
 from headstart.models.network import Network
 from headstart.recipe import Recipe
@@ -105,7 +106,9 @@ class Runner:
         RecipeError: The device is not there.
     """
 
-    def __init__(self, network: Network, *, device: str = "auto", num_threads: int | None = None) -> None:
+    def __init__(
+        self, network: Network | JointNetwork, *, device: str = "auto", num_threads: int | None = None
+    ) -> None:
         self.device = _choose_device(device)
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.num_threads = num_threads or os.cpu_count() or 1

@@ -124,7 +124,9 @@ def save_bundle(
 
 
 def load_bundle(directory: Path) -> Bundle:
-    """Load a bundle. It needs neither the training data nor the pretrained weights nor a network.
+    """Load a bundle of one network. It needs neither the training data nor the pretrained weights nor a network.
+
+    ``ensemble.load_model`` takes ensembles, too.
 
     Args:
         directory: A bundle's folder, or a run's.
@@ -132,7 +134,7 @@ def load_bundle(directory: Path) -> Bundle:
     Raises:
         BundleError: It is missing, damaged, of another kind, or written by a newer headstart.
     """
-    folder = _find(Path(directory))
+    folder = find_bundle(Path(directory))
     content = _read_metadata(folder / METADATA_FILE)
     weights = _check_weights(folder, content)
     network = _build(content, folder)
@@ -171,7 +173,12 @@ def _describe(network: Network) -> dict[str, Any]:
     }
 
 
-def _find(directory: Path) -> Path:
+def find_bundle(directory: Path) -> Path:
+    """Give the bundle's own folder: the one named, or ``bundle/`` in a run's.
+
+    Raises:
+        BundleError: There is no bundle in either.
+    """
     for folder in (directory, directory / "bundle"):
         if (folder / METADATA_FILE).is_file():
             return folder
@@ -193,6 +200,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         raise BundleError(
             must_be(str(path), "a bundle's JSON", path.name, f"{error}. Copy the bundle again.")
         ) from None
+    if isinstance(content, dict) and content.get("kind") == "ensemble":
+        remedy = f"Name one of its members: {path.parent / 'members' / '1'}."
+        raise BundleError(must_be(str(path.parent), "a bundle of one network", "an ensemble", remedy))
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > FORMAT:
         raise BundleError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from headstart.progress import track
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
+    from headstart.models.ensemble import JointNetwork
     from headstart.models.network import Network
 
 BATCH_SIZE = 64
@@ -85,7 +86,7 @@ class _Features(nn.Module):
 class Answers(nn.Module):
     """The whole network and what its outputs mean: logits, or coordinates."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network | JointNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -95,7 +96,7 @@ class Answers(nn.Module):
 
 
 def iterate_outputs(
-    network: Network,
+    network: Network | JointNetwork,
     store: PixelStore,
     records: NDArray[np.integer],
     *,
@@ -110,7 +111,7 @@ def iterate_outputs(
     """Run a network over stored images and give its outputs batch by batch, in the order asked for.
 
     Args:
-        network: Put into eval mode here.
+        network: Put into eval mode here. Several that look at the same pixels may run as one ``JointNetwork``.
         store: The pixels.
         records: Rows of the store, shape (n,).
         what: Pooled features of the backbone, or the head's answers: logits, or coordinates as shares of the frame.
@@ -133,7 +134,7 @@ def iterate_outputs(
     start, step_seconds = time.perf_counter(), 0.0
     network.eval()
     if part is None:
-        part = (_Features(network) if what == "features" else Answers(network)).eval()
+        part = (_Features(cast("Network", network)) if what == "features" else Answers(network)).eval()
     else:
         forward = part
     for batch in loader:
@@ -151,7 +152,7 @@ def iterate_outputs(
 
 
 def run_network(
-    network: Network,
+    network: Network | JointNetwork,
     store: PixelStore,
     records: NDArray[np.integer],
     *,
@@ -176,7 +177,7 @@ def run_network(
 
 
 def evaluation_loader(
-    network: Network,
+    network: Network | JointNetwork,
     store: PixelStore,
     records: NDArray[np.integer],
     *,

@@ -128,9 +128,12 @@ class Network(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """Give what the head takes for pixels (n, H, W, 3) on 0..255: (n, num_features), or a map (n, C, h, w)."""
         # Channels last in memory: what convolutions on a CPU and a GPU are fastest with.
-        scaled = scale_pixels(pixels, self.scale, self.offset)
+        return self.features_of(scale_pixels(pixels, self.scale, self.offset))
+
+    def features_of(self, images: Tensor) -> Tensor:
+        """Give the same for normalised images (n, 3, H, W)."""
         return backbone_features(
-            self.backbone, scaled, num_features=self.num_features, takes=self.head.takes, pooling=self.pooling
+            self.backbone, images, num_features=self.num_features, takes=self.head.takes, pooling=self.pooling
         )
 
     def answer(self, features: Tensor) -> Tensor:

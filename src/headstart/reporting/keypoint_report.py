@@ -34,7 +34,7 @@ GROUPS_SHOWN: Final = 15
 """Rows of the table of groups before the rest is folded."""
 
 _SHEET_SIDE: Final = 150
-_BESIDE_HEADLINE: Final = ("failure_8", "auc_8", "nme_median", "error_pixels")
+BESIDE_HEADLINE: Final = ("failure_8", "auc_8", "nme_median", "error_pixels")
 _KIND_WORDS: Final = {"worst": "Worst", "median": "In the middle", "best": "Best"}
 
 
@@ -161,7 +161,7 @@ def _context(results: KeypointResults) -> dict[str, Any]:
         "run": run,
         "scored": scored,
         "split_name": "test" if results.test else "validation",
-        "aside": _BESIDE_HEADLINE,
+        "aside": BESIDE_HEADLINE,
         "groups_shown": GROUPS_SHOWN,
         "score_names": KEYPOINT_SCORES,
         "concerns": concerns_of_keypoint_run(
@@ -198,7 +198,7 @@ def _evaluation_context(results: KeypointResults, scored: KeypointEvaluation | N
         "error_face": face,
         "extremes": _extremes(scored.per_point),
         "groups": groups,
-        "headline_top": _top(scored.scores["nme"]),
+        "headline_top": headline_top(scored.scores["nme"]),
     }
 
 
@@ -243,13 +243,13 @@ def _sides(found: SeenAgainstUnseen | None) -> list[dict[str, Any]]:
         ("Groups seen in training", found.seen, found.num_seen, found.num_seen_groups),
         ("New groups", found.unseen, found.num_unseen, found.num_unseen_groups),
     ]
-    top = max(_top(score) for _, score, _, _ in rows)
+    top = max([headline_top(score) for _, score, _, _ in rows if score] or [10.0])
     return [
         {"name": name, "score": score, "num_samples": samples, "num_groups": groups, "top": top}
         for name, score, samples, groups in rows
     ]
 
 
-def _top(score: Score) -> float:
+def headline_top(score: Score) -> float:
     """Give the end of the scale that a score in percent is shown on: 10, or as many tens as it takes."""
     return max(10.0, 10.0 * -(-(score.high if score.has_interval else score.value) // 10))

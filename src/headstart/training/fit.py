@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from headstart.data.store import PixelStore
@@ -72,8 +73,6 @@ class FitResult:
 
 def samples_of(task: Task, table: SampleTable, store: PixelStore, split: str) -> Any:
     """Give a split's samples as arrays."""
-    import polars as pl
-
     return task.samples(table.kept.filter(pl.col("split") == split), store)
 
 
@@ -119,13 +118,14 @@ def fit(
 
 
 def probe_features(network: Network, table: SampleTable, store: PixelStore, recipe: Recipe) -> FeatureCache:
-    """Give the frozen backbone's features of the training and validation samples, computed once."""
-    task = make_task(recipe, table)
-    both = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
-    records = np.concatenate([samples.records for samples in both])
-    boxes = None if both[0].boxes is None else np.concatenate([samples.boxes for samples in both])
+    """Give the frozen backbone's features of the training and validation samples, computed once.
+
+    With folds, of all samples: each fold needs others of them, and all folds share one cache.
+    """
+    is_needed = pl.lit(value=True) if recipe.folds else pl.col("split").is_in(_PROBE_SPLITS)
+    samples = make_task(recipe, table).samples(table.kept.filter(is_needed), store)
     folder, threads = store.directory / "features", recipe.num_threads
-    return cache_features(network, store, records, folder=folder, boxes=boxes, num_threads=threads)
+    return cache_features(network, store, samples.records, folder=folder, boxes=samples.boxes, num_threads=threads)
 
 
 def _first_stage(

@@ -1,0 +1,285 @@
+"""``headstart ensemble``: trained models put together as one, scored on photos that none of them has learned from.
+
+Members may be runs, bundles, folds or ensembles; ensembles are taken apart into their own members. The result is a run
+folder that holds copies of all of them, and what they have learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from headstart.ancestry import LEARNED_FILE, Learned, ancestors_of, learned_by, rows_learned
+from headstart.data.table import SampleTable
+from headstart.ensemble_scoring import EnsembleScoring, ask_members, open_views, score_votes
+from headstart.errors import RunError, SourceError, must_be
+from headstart.evaluation.ensembles import Weighting, check_same_names, equal_weights, fit_weights
+from headstart.files import folder_written_aside, write_json, written_aside
+from headstart.models.bundle import Bundle, find_bundle
+from headstart.models.ensemble import Ensemble, MemberSource, load_model, save_ensemble
+from headstart.progress import say
+from headstart.recipe import Recipe, make_recipe
+from headstart.reevaluation import with_classes
+from headstart.reporting.ensemble_results import write_member_report
+from headstart.runs import RunFolder
+from headstart.scoring import save_metrics, save_predictions
+from headstart.training.fit import choose_device
+
+_FEW: Final = 30
+"""Validation photos below which fitted weights say more of chance than of members."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of what the user named.
+
+    Attributes:
+        path: As named.
+        model: Loaded.
+        run: Its run folder; None for a bundle alone.
+        learned: What it, and what it goes back to, has learned from or chosen by.
+        trained: What of that it was trained on.
+    """
+
+    path: Path
+    model: Bundle | Ensemble
+    run: RunFolder | None
+    learned: Learned
+    trained: Learned
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Labelled photos to ask members about: a table whose chosen rows are ``split``, and how to read it."""
+
+    table: SampleTable
+    recipe: Recipe
+    count: int
+
+
+def make_ensemble(
+    paths: Sequence[Path],
+    *,
+    out: Path,
+    weights: Weighting = "equal",
+    device: str = "auto",
+    num_threads: int | None = None,
+) -> RunFolder:
+    """Put trained models together, score them where that is honest, and write the folder.
+
+    Args:
+        paths: Run folders, bundles or ensembles: two or more, with the same classes or points.
+        out: The ensemble's folder, new or empty.
+        weights: Of the votes: equal, or fitted on validation photos that no member trained on.
+        device: Where members run.
+        num_threads: Threads that prepare pixels.
+
+    Raises:
+        RunError: There are too few members, one is named twice, or weights cannot be fitted.
+        HeadstartError: Members answer in other classes.
+    """
+    with folder_written_aside(out) as aside:  # a place that cannot be written is said at once
+        parts = [_open(path) for path in paths]
+        _check(parts, weights)
+        ensemble, sources = _joined(parts)
+        recipe = make_recipe({"device": device, "num_threads": num_threads})
+        for joint in ensemble.joints:
+            joint.to(choose_device(recipe))
+        if weights == "fitted":
+            ensemble = replace(ensemble, weights=_fitted(parts, ensemble, recipe))
+        sources = [replace(one, weight=share) for one, share in zip(sources, ensemble.weights, strict=True)]
+        test = _unseen(parts)
+        scoring, lines = _scored(parts, ensemble, test, recipe)
+        run = RunFolder.create(aside, _base_recipe(parts, test))
+        _write(run, parts, ensemble, sources, scoring, lines, title=out)
+    for line in (*lines, *(scoring[0].describe() if scoring else ())):
+        say(line)
+    say(f"report: {out / 'report.html'}")
+    return RunFolder.open(out)
+
+
+def _open(path: Path) -> _Part:
+    folder = path.parent if path.name == "bundle" and (path.parent / "recipe.toml").exists() else path
+    run = RunFolder.open(folder) if (folder / "recipe.toml").exists() else None
+    ancestors = ancestors_of(folder)
+    return _Part(path, load_model(path), run, learned_by(ancestors), learned_by(ancestors, splits=("train",)))
+
+
+def _check(parts: Sequence[_Part], weights: Weighting) -> None:
+    if len(parts) < 2:
+        raise RunError(
+            must_be("RUNS", "two or more models", len(parts), "Name the folders of the runs to put together.")
+        )
+    places = [find_bundle(part.path).resolve() for part in parts]
+    twice = [str(part.path) for part, place in zip(parts, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise RunError(must_be("RUNS", "named once each", twice[0], "Weights say how much one counts."))
+    points = {str(part.path): part.model.keypoints.names for part in parts if part.model.keypoints}
+    if points and len(points) < len(parts):
+        other = next(str(part.path) for part in parts if part.model.keypoints is None)
+        raise RunError(must_be(other, "a model of points, as the others", "a model of classes", "Leave it out."))
+    if points and weights == "fitted":
+        raise RunError(must_be("--weights", "'equal' for models of points", "fitted", "Leave it out."))
+    several = [str(part.path) for part in parts if _answers_several(part.model)]
+    if several:
+        remedy = "Combinations as classes (--label a+b) can be put together."
+        raise RunError(must_be(several[0], "a model of one label a photo", "one of several labels", remedy))
+    names = points or {str(part.path): part.model.class_names for part in parts}
+    check_same_names(names, what="points" if points else "classes")
+    if points and len(set(points.values())) > 1:
+        raise RunError(must_be("RUNS", "models whose points come in the same order", "other orders"))
+
+
+def _answers_several(model: Bundle | Ensemble) -> bool:
+    """Say whether a model has several heads, or gives several classes at once: those are not put to the vote yet."""
+    return isinstance(model, Bundle) and model.labels is not None and model.labels.form != "joint"
+
+
+def _joined(parts: Sequence[_Part]) -> tuple[Ensemble, list[MemberSource]]:
+    """Give all members as one ensemble, those of ensembles each by itself, and where each lies."""
+    members: list[Bundle] = []
+    shares: list[float] = []
+    sources: list[MemberSource] = []
+    for part, share in zip(parts, equal_weights(len(parts)).tolist(), strict=True):
+        folder, model = find_bundle(part.path), part.model
+        if isinstance(model, Bundle):
+            members.append(model)
+            shares.append(share)
+            sources.append(MemberSource(folder, share, None, str(part.path)))
+            continue
+        members += model.members
+        shares += [share * weight for weight in model.weights]
+        sources += [
+            MemberSource(folder / entry["folder"], 0.0, None, f"{part.path}, {entry['from'] or entry['folder']}")
+            for entry in model.metadata["members"]
+        ]
+    first = parts[0].model
+    return Ensemble(tuple(members), tuple(shares), first.class_names, first.keypoints, {}), sources
+
+
+def _fitted(parts: Sequence[_Part], ensemble: Ensemble, recipe: Recipe) -> tuple[float, ...]:
+    """Fit weights on the validation photos of one part that no part trained on.
+
+    Raises:
+        RunError: There are none, or it is not known what a part trained on.
+    """
+    found = _most([_labelled(part, parts, split="validation") for part in parts if part.run])
+    unknown = [place for part in parts for place in part.trained.unknown]
+    if found is None or unknown:
+        remedy = "Use --weights equal, or runs that share a split (--split RUN/split.parquet)."
+        got = f"none: what {unknown[0]} was trained on is not known" if unknown else "none"
+        expected = "'equal' where there are no validation photos that no member trained on"
+        raise RunError(must_be("--weights", expected, f"fitted, with {got}", remedy))
+    if found.count < _FEW:
+        say(f"Careful: weights are fitted on {found.count:,} photos only; equal ones may do better.")
+    table = with_classes(ensemble.class_names, found.table)
+    everyone = replace(ensemble, weights=tuple(equal_weights(len(ensemble.members)).tolist()))
+    views, chosen = open_views(everyone, table, found.recipe), pl.col("split") == "validation"
+    how = found.recipe.model_copy(update={"num_threads": recipe.num_threads})
+    said = ask_members(everyone, views, how, chosen=lambda rows: rows.filter(chosen))
+    weights = fit_weights(said.answers, said.rows["label"].cast(pl.Int64).to_numpy())
+    say(f"weights fitted on {found.count:,} validation photos: {', '.join(f'{one:.3f}' for one in weights)}")
+    return tuple(weights.tolist())
+
+
+def _unseen(parts: Sequence[_Part]) -> _Labelled | None:
+    """Give the photos that no part has learned from, of the part that has most of them, as a test; None without any."""
+    if any(part.learned.unknown for part in parts):
+        return None
+    return _most([_labelled(part, parts, split="test") for part in parts if part.run])
+
+
+def _labelled(part: _Part, parts: Sequence[_Part], *, split: str) -> _Labelled | None:
+    """Give a part's own photos that no part has trained on (validation), or learned from at all (test)."""
+    if part.run is None or not (part.run.path / "table.parquet").exists():
+        return None
+    table = SampleTable.load(part.run.path / "table.parquet")
+    is_free = pl.lit(value=True) if split == "test" else pl.col("split") == "validation"
+    is_kept = table.frame.select((pl.col("excluded").is_null() & is_free).fill_null(value=False).alias("kept"))["kept"]
+    for other in parts:
+        is_kept &= ~(other.learned if split == "test" else other.trained).covers(table.frame)
+    frame = table.frame.with_columns(split=pl.when(is_kept).then(pl.lit(split)))
+    return _Labelled(table.with_frame(frame), part.run.recipe, int(is_kept.sum())) if is_kept.any() else None
+
+
+def _most(found: Sequence[_Labelled | None]) -> _Labelled | None:
+    return max((one for one in found if one is not None), key=lambda one: one.count, default=None)
+
+
+def _scored(
+    parts: Sequence[_Part], ensemble: Ensemble, test: _Labelled | None, recipe: Recipe
+) -> tuple[tuple[EnsembleScoring, SampleTable] | None, list[str]]:
+    """Score the ensemble on its test; or say why it has none."""
+    if test is None:
+        unknown = [place for part in parts for place in part.learned.unknown]
+        why = "each labelled photo of its members was learned from by at least one of them"
+        why = f"what {unknown[0]} has learned from is not known" if unknown else why
+        return None, [f"Not scored: {why}. Score it on other photos: headstart evaluate ENSEMBLE DATA."]
+    table = with_classes(ensemble.class_names, test.table) if test.table.keypoints is None else test.table
+    how = test.recipe.model_copy(update={"num_threads": recipe.num_threads})
+    try:
+        views = open_views(ensemble, table, how)
+    except SourceError as error:
+        return None, [f"Not scored: {error}"]
+    said = ask_members(ensemble, views, how, chosen=lambda rows: rows.filter(pl.col("split") == "test"))
+    scoring = score_votes(said, ensemble.weights, table, how, splits=("test",))
+    return (scoring, views[0].table), [
+        f"Scored on {test.count:,} photos of {test.recipe.data} that no member has seen."
+    ]
+
+
+def _base_recipe(parts: Sequence[_Part], test: _Labelled | None) -> Recipe:
+    """Give the recipe by which the ensemble's own photos are read; of the first run where it has none."""
+    runs = [part.run.recipe for part in parts if part.run]
+    if test is not None or runs:
+        return (test.recipe if test else runs[0]).updated(folds=None, fold=None)
+    bundle = parts[0].model.members[0] if isinstance(parts[0].model, Ensemble) else parts[0].model
+    task = "classification" if bundle.keypoints is None else "keypoints"
+    return make_recipe({"task": task, "backbone": bundle.network.name})
+
+
+def _write(
+    run: RunFolder,
+    parts: Sequence[_Part],
+    ensemble: Ensemble,
+    sources: Sequence[MemberSource],
+    scoring: tuple[EnsembleScoring, SampleTable] | None,
+    lines: Sequence[str],
+    *,
+    title: Path,
+) -> None:
+    """Write all files of the ensemble's folder."""
+    members = [{"from": one.origin, "weight": one.weight} for one in sources]
+    unknown = sorted({place for part in parts for place in part.learned.unknown})
+    run.note(kind="ensemble", members=members, unknown=unknown, split=list(lines), account=[], leaks=[], weights=[])
+    extra = parts[0].model.metadata.get("extra", {})
+    save_ensemble(
+        run.path / "bundle", sources, class_names=ensemble.class_names, keypoints=ensemble.keypoints,
+        extra={"crop": extra.get("crop", {}), "versions": run.facts["versions"]},
+    )  # fmt: skip
+    _save_learned(parts, run.path / LEARNED_FILE)
+    table = scoring[1] if scoring else None
+    vote = scoring[0] if scoring else None
+    write_member_report(run, members, table, vote, ensemble=ensemble, title=title.resolve().name)
+    more: dict[str, Any] = {"members": members, "chosen": "ensemble"}
+    if scoring is None or table is None:
+        task = "keypoints" if ensemble.keypoints else "classification"
+        write_json(run.path / "metrics.json", {"task": task, "seconds": {}} | more)
+        return
+    table.save(run.path / "table.parquet")
+    save_predictions(scoring[0].vote, run.path / "predictions.parquet")
+    save_metrics(scoring[0].vote, table, run.path / "metrics.json", seconds={}, **more, **scoring[0].to_metrics_json())
+
+
+def _save_learned(parts: Sequence[_Part], path: Path) -> None:
+    """Write down what members have learned from, themselves and through those that they go back to."""
+    folders = [folder for part in parts if part.run for folder in ancestors_of(part.run.path)]
+    tables = [rows for folder in dict.fromkeys(folders) if (rows := rows_learned(Path(folder))) is not None]
+    schema = {"content_hash": pl.String, "group": pl.String, "split": pl.String}
+    rows = pl.concat([pl.DataFrame(schema=schema), *tables]).filter(pl.col("split").is_in(["train", "validation"]))
+    with written_aside(path) as aside:
+        rows.unique(maintain_order=True).write_parquet(aside)

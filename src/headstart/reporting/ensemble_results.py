@@ -1,0 +1,166 @@
+"""Gathers what the page of an ensemble shows: from folds, or members, their scores and the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from headstart.data.store import PixelStore
+from headstart.data.table import SampleTable
+from headstart.evaluation.folds import FoldScores, spread
+from headstart.evaluation.intervals import Score
+from headstart.reporting.concerns import Concern
+from headstart.reporting.ensemble_report import (
+    NUM_SUSPECTS,
+    EnsembleResults,
+    MemberRow,
+    SuspectPicture,
+    write_ensemble_report,
+)
+from headstart.reporting.pages import percent
+from headstart.reporting.run_facts import RunFacts
+from headstart.reporting.run_results import hash_files, word_extension
+from headstart.runs import RunFolder
+
+if TYPE_CHECKING:
+    from headstart.ensemble_scoring import EnsembleScoring
+    from headstart.fold_scoring import FoldsScoring
+    from headstart.models.ensemble import Ensemble
+
+_HASHED = ("table.parquet", "split.parquet", "oof.parquet", "bundle/bundle.json")
+
+
+def write_fold_report(run: RunFolder, table: SampleTable, store: PixelStore, scoring: FoldsScoring) -> None:
+    """Write the ``report.html`` of folds.
+
+    Args:
+        run: The folder of the whole, with its files in it.
+        table: With ``fold``.
+        store: The pixels: thumbnails come from here.
+        scoring: What the folds are worth.
+    """
+    test = scoring.ensemble.vote.evaluations["test"] if scoring.ensemble else None
+    name = "nme" if table.keypoints is not None else "accuracy"
+    results = EnsembleResults(
+        run=gather_facts(run, table, notes=scoring.oof.notes),
+        members=_fold_rows(scoring.folds, scoring.ensemble),
+        class_names=table.class_names,
+        layout=table.keypoints,
+        test=test,
+        oof=scoring.oof.evaluations["oof"],
+        gain=scoring.ensemble.word_gain("test") if scoring.ensemble else "",
+        spread=_word_spread(scoring.folds, name),
+        suspects=_suspects(scoring, table, store),
+        num_suspects=0 if scoring.suspects is None else scoring.suspects.height,
+    )
+    write_ensemble_report(results, run.path / "report.html")
+
+
+def write_member_report(
+    run: RunFolder,
+    members: Sequence[Mapping[str, Any]],
+    table: SampleTable | None,
+    scoring: EnsembleScoring | None,
+    *,
+    ensemble: Ensemble,
+    title: str,
+) -> None:
+    """Write the ``report.html`` of models that were put together.
+
+    Args:
+        run: The ensemble's folder, its bundle in it.
+        members: Each one's ``from`` and ``weight``.
+        table: What it was scored on; None where nothing was.
+        scoring: The scores, likewise.
+        ensemble: Its classes or points.
+        title: The ensemble's name.
+    """
+    tests = iter(scoring.member_scores["test"] if scoring else ())
+    rows = [
+        MemberRow(name=one["from"], weight=one["weight"], test=next(tests, None) if one["weight"] > 0 else None)
+        for one in members
+    ]
+    results = EnsembleResults(
+        run=replace(gather_facts(run, table), title=title),
+        members=rows,
+        class_names=ensemble.class_names,
+        layout=ensemble.keypoints,
+        test=scoring.vote.evaluations["test"] if scoring else None,
+        gain=scoring.word_gain("test") if scoring else "",
+    )
+    write_ensemble_report(results, run.path / "report.html")
+
+
+def gather_facts(run: RunFolder, table: SampleTable | None, *, notes: Sequence[str] = ()) -> RunFacts:
+    """Put together what the page tells of any run.
+
+    Args:
+        run: The run folder.
+        table: What it was made from or scored on; None where there is none.
+        notes: What else the reader should know of the scores.
+    """
+    facts, counts = run.facts, {"found": 0, "kept": 0, "excluded": {}}
+    if table is not None:
+        counts = {"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts}
+    worries = [Concern("The given split leaks", line) for line in facts.get("leaks", [])]
+    worries += [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
+    worries += [Concern("Of the scores", note) for note in notes]
+    seconds: dict[str, dict[str, float]] = {stage: {"total": total} for stage, total in facts["seconds"].items()}
+    return RunFacts(
+        title=run.path.resolve().name,
+        data=str(run.recipe.data),
+        backbone=run.recipe.backbone,
+        weights=" ".join(line.strip() for line in facts.get("weights", [])),
+        monitor=run.recipe.monitor,
+        history=pl.DataFrame(),
+        counts=counts,
+        account=facts.get("account", []),
+        split=facts.get("split", []),
+        worries=worries,
+        seconds=seconds,
+        recipe=run.recipe.model_dump(mode="json"),
+        versions=facts["versions"],
+        hashes=hash_files(run.path, _HASHED),
+    )
+
+
+def _fold_rows(folds: Sequence[FoldScores], ensemble: EnsembleScoring | None) -> list[MemberRow]:
+    tests: Sequence[Score | None] = ensemble.member_scores["test"] if ensemble else [None] * len(folds)
+    return [
+        MemberRow(
+            name=f"fold-{fold.fold}",
+            page=f"fold-{fold.fold}/report.html",
+            chosen=f"{fold.stage}, epoch {fold.epoch}",
+            num_held_out=fold.num_held_out,
+            scores=fold.scores,
+            test=test,
+        )
+        for fold, test in zip(folds, tests, strict=True)
+    ]
+
+
+def _word_spread(folds: Sequence[FoldScores], name: str) -> str:
+    found = spread(folds, name)
+    if name == "nme":
+        values = [f"{value:.2f} %" for value in (found.mean, found.deviation, found.lowest, found.highest)]
+    else:
+        values = [percent(value) for value in (found.mean, found.deviation, found.lowest, found.highest)]
+    mean, deviation, lowest, highest = values
+    words = f"Over folds: {mean} on average, standard deviation {deviation}, from {lowest} to {highest}."
+    return f"{words} Models differ, and so do the parts they are scored on."
+
+
+def _suspects(scoring: FoldsScoring, table: SampleTable, store: PixelStore) -> list[SuspectPicture]:
+    if scoring.suspects is None:
+        return []
+    rows, names = scoring.oof.rows, table.class_names
+    found: list[SuspectPicture] = []
+    for suspect in scoring.suspects.head(NUM_SUSPECTS).iter_rows(named=True):
+        row: dict[str, Any] = rows.row(suspect["row"], named=True)
+        picture = store.read(int(row["record"]))
+        label, suggested = names[row["label"]], names[suspect["suggested"]]
+        found.append(SuspectPicture(picture, label, suggested, suspect["self_confidence"], row["path"]))
+    return found
