@@ -554,6 +554,10 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
         yield f"{name} must be left out without {user}; got {getattr(recipe, name)!r}"
     if recipe.schedule == "multi_step" and not recipe.milestones:
         yield "milestones must be given for the schedule multi_step; got none"
+    if recipe.folds is not None and recipe.labels.form != "single":
+        yield f"folds must be left out for several labels a photo; got {recipe.folds}"
+    if recipe.folds is not None and recipe.budget is not None:
+        yield f"budget must be left out beside folds; got {recipe.budget!r}"
     if recipe.epochs == recipe.probe_epochs == 0:
         yield "epochs and probe_epochs must not both be 0: nothing would be trained"
     if recipe.min_lr > recipe.lr:

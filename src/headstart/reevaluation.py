@@ -126,7 +126,7 @@ def other_photos(
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
     recipe = reading_recipe(run, recipe, contract)
     table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
-    table = with_targets_of(bundle, table)
+    table = _with_labels_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
     kept = found.table.kept
     units = pl.DataFrame({"sample_id": kept["sample_id"], "unit": join_units(kept)})
@@ -136,26 +136,24 @@ def other_photos(
     return replace(found, table=found.table.with_frame(frame))
 
 
-def with_targets_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
-    """Give a table with the model's classes, labels or points; what it does not know is left out by name."""
-    if table.keypoints is not None:
-        return _with_points_of(bundle, table)
-    if isinstance(bundle, Bundle) and bundle.labels is not None:
-        return with_classes_of(bundle.labels, bundle.class_names, table)
-    return with_classes(bundle.class_names, table)
-
-
 def reading_recipe(run: RunFolder, recipe: Recipe, contract: InputContract) -> Recipe:
     """Give a recipe to read other photos by: the part of them that the model looks at, at its fit."""
     crops = {} if _names_crop(recipe) else {name: getattr(run.recipe, name) for name in _CROPS}
     return recipe.updated(fit=contract.fit, **crops, **_labels_of(run, recipe))
 
 
-def with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
-    """Number the labels as the model does; photos of classes it does not know are left out by name."""
+def _with_labels_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
+    """Number the labels as the model does: of one label a photo, or of several."""
+    if isinstance(bundle, Bundle) and bundle.labels is not None:
+        return with_classes_of(bundle.labels, bundle.class_names, table)
     if table.labels is not None and not table.has_plain_classes:
         got = ", ".join(table.labels.names)
         raise SourceError(must_be(str(table.root), "labelled with one label a photo", got, "Name one with --label."))
+    return with_classes(bundle.class_names, table)
+
+
+def with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
+    """Number the labels as the model does; photos of classes it does not know are left out by name."""
     numbers = {name: number for number, name in enumerate(class_names)}
     unknown = [name for name in table.class_names if name not in numbers]
     if len(unknown) == len(table.class_names):

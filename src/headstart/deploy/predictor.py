@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from headstart.data.label_layout import LabelLayout
 from headstart.deploy.ensemble_runner import make_runner
 from headstart.deploy.inputs import gather_inputs
 from headstart.deploy.keypoint_predictor import KeypointPredictor
@@ -163,16 +162,12 @@ def load(
         RecipeError: The device is not there.
     """
     model = load_model(path)
-    if isinstance(model, Bundle) and model.labels is not None:
-        return _load_labels(model, model.labels, device)
     network = model if isinstance(model, Ensemble) else model.network
     if model.keypoints is not None:
         crop = model.metadata.get("extra", {}).get("crop", {})
         return KeypointPredictor(network, model.keypoints, crop=crop, device=device)
+    if isinstance(model, Bundle) and model.labels is not None:
+        if model.labels.form == "multi":
+            return MultiLabelPredictor(model.network, model.labels, temperature=model.temperature, device=device)
+        return LabelPredictor(model.network, model.labels, temperatures=model.temperatures, device=device)
     return Predictor(network, model.class_names, temperature=model.temperature, device=device)
-
-
-def _load_labels(bundle: Bundle, layout: LabelLayout, device: str) -> LabelPredictor | MultiLabelPredictor:
-    if layout.form == "multi":
-        return MultiLabelPredictor(bundle.network, layout, temperature=bundle.temperature, device=device)
-    return LabelPredictor(bundle.network, layout, temperatures=bundle.temperatures, device=device)

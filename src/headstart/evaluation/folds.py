@@ -70,14 +70,14 @@ def spread(folds: Sequence[FoldScores], name: str) -> Spread:
     return Spread(float(values.mean()), deviation, float(values.min()), float(values.max()))
 
 
-def scores_from_json(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
+def scores_from_json(scores: Mapping[str, Mapping[str, float | None]]) -> dict[str, Score]:
     """Take back the scores of one split from ``metrics.json``.
 
     Examples:
         >>> scores_from_json({"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}})
         {'accuracy': Score(value=0.5, low=0.4, high=0.6)}
     """
-    return {name: Score(one["value"], one["low"], one["high"]) for name, one in scores.items()}
+    return {name: Score.from_json(one) for name, one in scores.items()}
 
 
 def logits_from_probabilities(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
