@@ -118,6 +118,9 @@ def _check(parts: Sequence[_Part], weights: Weighting) -> None:
     twice = [str(part.path) for part, place in zip(parts, places, strict=True) if places.count(place) > 1]
     if twice:
         raise RunError(must_be("RUNS", "named once each", twice[0], "Weights say how much one counts."))
+    several = [str(part.path) for part in parts if isinstance(part.model, Bundle) and part.model.labels is not None]
+    if several:
+        raise RunError(must_be(several[0], "a model of one label a photo, or of points", "a model of several labels"))
     points = {str(part.path): part.model.keypoints.names for part in parts if part.model.keypoints}
     if points and len(points) < len(parts):
         other = next(str(part.path) for part in parts if part.model.keypoints is None)
