@@ -127,10 +127,19 @@ def _check(parts: Sequence[_Part], weights: Weighting) -> None:
         raise RunError(must_be(other, "a model of points, as the others", "a model of classes", "Leave it out."))
     if points and weights == "fitted":
         raise RunError(must_be("--weights", "'equal' for models of points", "fitted", "Leave it out."))
+    several = [str(part.path) for part in parts if _answers_several(part.model)]
+    if several:
+        remedy = "Combinations as classes (--label a+b) can be put together."
+        raise RunError(must_be(several[0], "a model of one label a photo", "one of several labels", remedy))
     names = points or {str(part.path): part.model.class_names for part in parts}
     check_same_names(names, what="points" if points else "classes")
     if points and len(set(points.values())) > 1:
         raise RunError(must_be("RUNS", "models whose points come in the same order", "other orders"))
+
+
+def _answers_several(model: Bundle | Ensemble) -> bool:
+    """Say whether a model has several heads, or gives several classes at once: those are not put to the vote yet."""
+    return isinstance(model, Bundle) and model.labels is not None and model.labels.form != "joint"
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[Ensemble, list[MemberSource]]:
