@@ -417,7 +417,7 @@ def test_an_ensemble_of_combinations_scores_other_photos(folded, joint, tmp_path
 
 
 def test_folds_and_votes_of_several_heads_are_refused_with_the_way_out(heads, multi, photos, tmp_path):
-    with pytest.raises(RunError, match=r"one of several labels.*a\+b"):
+    with pytest.raises(RunError, match=r"a model of several labels.*a\+b"):
         headstart.ensemble(heads.path, multi.path, out=tmp_path / "both")
     with pytest.raises(RecipeError, match="folds must be left out for several heads"):
         headstart.train(photos.table, out=tmp_path / "run", label="mask,gender", folds=2)
