@@ -162,6 +162,13 @@ def test_the_bundle_of_probes_says_what_was_scored(probed, digits):
     assert [answer.probability for answer in answers] == pytest.approx(stated, abs=2e-3)
 
 
+def test_folds_on_augmented_views_go_through_each_view_once(digits, tmp_path):
+    views = PROBE | {"views": 2, "store_dir": str(tmp_path / "store"), "epochs": 1}
+    run = headstart.train(digits, out=tmp_path / "run", **views)
+    passes = [json.loads((run.path / f"fold-{fold}/probe/probe.json").read_text())["num_images"] for fold in (1, 2, 3)]
+    assert passes == [300 + 2 * 255, 0, 0]
+
+
 # --- resuming
 
 

@@ -412,6 +412,8 @@ class Recipe(BaseModel):
     def _fold_is_one_of_the_folds(self) -> Self:
         if self.fold is not None and self.fold > (self.folds or 0):
             raise ValueError(f"fold must be at most folds, the number of parts; got {self.fold} of {self.folds}")
+        if self.budget is not None and self.folds is not None and self.fold is None:
+            raise ValueError(f"budget must be left out beside folds: it plans one run; got {self.budget!r}")
         return self
 
     @property

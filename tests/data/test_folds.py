@@ -116,6 +116,12 @@ def test_a_fold_that_there_is_not_is_refused(settings):
         make_recipe(settings)
 
 
+def test_a_budget_plans_one_run_or_one_fold():
+    with pytest.raises(RecipeError, match="budget must be left out beside folds"):
+        make_recipe({"folds": 3, "budget": "10m"})
+    assert make_recipe({"folds": 3, "fold": 1, "budget": "10m"}).fold == 1
+
+
 def test_one_fold_is_no_fold():
     with pytest.raises(RecipeError, match="folds must be greater than or equal to 2; got 1"):
         make_recipe({"folds": 1})

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import HeadstartError, must_be
 from headstart.evaluation.intervals import Score
+
+_PARTS: Final = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class FoldScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Give what ``metrics.json`` says of it."""
-        scores = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in self.scores.items()}
+        scores = {name: one.as_json() for name, one in self.scores.items()}
         about = {"fold": self.fold, "held_out": self.num_held_out, "chosen": self.stage, "chosen_epoch": self.epoch}
         return about | {"scores": scores}
 
@@ -70,14 +73,18 @@ def spread(folds: Sequence[FoldScores], name: str) -> Spread:
     return Spread(float(values.mean()), deviation, float(values.min()), float(values.max()))
 
 
-def scores_from_json(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
+def scores_from_json(scores: Mapping[str, Mapping[str, float | None]]) -> dict[str, Score]:
     """Take back the scores of one split from ``metrics.json``.
 
     Examples:
         >>> scores_from_json({"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}})
         {'accuracy': Score(value=0.5, low=0.4, high=0.6)}
     """
-    return {name: Score(one["value"], one["low"], one["high"]) for name, one in scores.items()}
+    found: dict[str, Score] = {}
+    for name, one in scores.items():
+        value, low, high = (math.nan if one[part] is None else float(one[part] or 0.0) for part in _PARTS)
+        found[name] = Score(value, low, high)
+    return found
 
 
 def logits_from_probabilities(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
