@@ -164,8 +164,10 @@ def _probe(
     seconds, num_images = dict(cache.log.seconds), cache.log.num_images
     views = [train]
     if recipe.views:
-        among = task.samples(table.kept.filter(pl.col("fold").is_not_null()), store) if recipe.folds else samples[0]
-        views, logs = view_features(network, samples[0], store, recipe, task=task, among=among)
+        among = _samples_of_all_folds(task, table, store, recipe)
+        views, logs = view_features(
+            network, samples[0], store, recipe, task=task, among=samples[0] if among is None else among
+        )
         for log in logs:
             seconds |= {part: seconds.get(part, 0.0) + value for part, value in log.seconds.items()}
             num_images += log.num_images
@@ -189,6 +191,11 @@ def _probe(
         "num_images": num_images,
         "note": cache.log.note,
     }
+
+
+def _samples_of_all_folds(task: Task, table: SampleTable, store: PixelStore, recipe: Recipe) -> Any:
+    """Give what is in some fold, for what all folds share; None where there are no folds."""
+    return task.samples(table.kept.filter(pl.col("fold").is_not_null()), store) if recipe.folds else None
 
 
 def _target_features(cache: FeatureCache, samples: Any, network: Network, task: Task) -> TargetFeatures:
@@ -306,11 +313,12 @@ def _fine_tune_process(
     task = make_task(recipe, table)
     history = History(folder, task.score_names, _rows_so_far(folder)) if fabric.is_global_zero else None
     samples = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
+    among = _samples_of_all_folds(task, table, store, recipe)
     network.to(fabric.device).unfreeze(recipe.unfreeze)
     tuning = FineTuning(
         fabric,
         network,
-        TrainingData(store, *samples, kept=keep_activations(network, samples, store, recipe, task=task)),
+        TrainingData(store, *samples, kept=keep_activations(network, samples, store, recipe, task=task, among=among)),
         task=task,
         recipe=recipe,
         folder=folder,
