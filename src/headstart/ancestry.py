@@ -171,7 +171,11 @@ def _differing_targets(bundle: Bundle, table: SampleTable) -> list[str]:
         ours = table.keypoints and table.keypoints.names
         what = "points"
     else:
-        theirs, ours, what = bundle.class_names, table.class_names, "classes"
+        theirs, ours, what = bundle.class_names, table.output_names, "classes"
+        forms = [one.form if one is not None else "single" for one in (bundle.labels, table.labels)]
+        if forms[0] != forms[1]:
+            expected = f"learned as in the run that this one goes on from ({forms[0]})"
+            return [must_be("the labels", expected, forms[1], "Give --label or --multi-label as it did.")]
     if theirs == ours:
         return []
     expected = f"with the {what} of the run that this one goes on from ({_some(theirs)})"

@@ -47,9 +47,8 @@ DEMO_FROM_SCRATCH: dict[str, Any] = {"weights": "none", "lr": 3e-3, "probe_epoch
 """What changes where there are no pretrained weights: larger steps."""
 
 if TYPE_CHECKING:
-    from headstart.keypoint_scoring import KeypointScoring
     from headstart.models.network import Network
-    from headstart.scoring import Scoring
+    from headstart.scoring import AnyScoring
     from headstart.training.fit import FitResult
 
 
@@ -168,7 +167,7 @@ def evaluate(
     out: str | Path | None = None,
     recipe: Recipe | None = None,
     **settings: Any,
-) -> Scoring | KeypointScoring:
+) -> AnyScoring:
     """Score a trained model, with intervals: on its own test images, or on other labelled photos.
 
     Args:
@@ -272,7 +271,7 @@ def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
 
 def _train_prepared(
     run: RunFolder, network: Network, found: PreparedData, *, deadline: float | None = None
-) -> tuple[FitResult, Scoring | KeypointScoring]:
+) -> tuple[FitResult, AnyScoring]:
     """Fit, score and publish, with the data and the network at hand."""
     with run.timed("training"):
         fitted = _fit(run, network, found, deadline=deadline)
@@ -294,7 +293,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
-        check_class_weights(recipe, table.class_names)
+        check_class_weights(recipe, table.output_names)
     say(f"{table.frame.height:,} photos listed; loading {recipe.backbone}")  # PyTorch takes seconds to import
     with run.timed("network"):
         network = _make_network(run, table)
@@ -327,7 +326,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
             from headstart.training.class_weights import class_weights, describe_weights
 
             weights = class_weights(recipe, table)
-            run.note(training=[*run.facts["training"], describe_weights(weights, table.class_names)])
+            run.note(training=[*run.facts["training"], describe_weights(weights, table.output_names)])
         table.save(table_file)
     for line in run.facts["weights"]:
         say(line)
@@ -351,7 +350,7 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
     choose_device(run.recipe)
     if (run.path / "probe" / "probe.json").exists():
         return load_bundle(run.path / "probe").network
-    num_targets = table.keypoints.num_keypoints if table.keypoints else len(table.class_names)
+    num_targets = table.keypoints.num_keypoints if table.keypoints else len(table.output_names)
     if run.recipe.from_run is not None:
         network, ancestry = continue_from(Path(run.recipe.from_run), run.recipe, table)
         run.note(weights=[f"weights: from {run.recipe.from_run}"], ancestry=ancestry)
@@ -385,7 +384,7 @@ def _plan(run: RunFolder, network: Network, found: PreparedData, *, started: flo
     return planned
 
 
-def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> Scoring | KeypointScoring:
+def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult) -> AnyScoring:
     from headstart.keypoint_scoring import score_keypoints
     from headstart.scoring import save_predictions, score
     from headstart.training.fit import probe_features
@@ -395,15 +394,18 @@ def _score(run: RunFolder, network: Network, found: PreparedData, fitted: FitRes
     if table.keypoints is not None:
         scoring = score_keypoints(network, table, store, recipe, features=features)
     else:
-        threads = recipe.num_threads
-        scoring = score(network, table, store, features=features, seed=recipe.seed, num_threads=threads)
+        how: dict[str, Any] = {"features": features, "seed": recipe.seed, "num_threads": recipe.num_threads}
+        if table.labels is not None:
+            from headstart.label_scoring import score_labels
+
+            scoring = score_labels(network, table, store, table.labels, **how)
+        else:
+            scoring = score(network, table, store, **how)
     save_predictions(scoring, run.path / "predictions.parquet")
     return scoring
 
 
-def _publish(
-    run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: Scoring | KeypointScoring
-) -> None:
+def _publish(run: RunFolder, network: Network, found: PreparedData, fitted: FitResult, scoring: AnyScoring) -> None:
     """Write the bundle, metrics.json and the report."""
     from headstart.models.bundle import save_bundle
     from headstart.reporting.run_results import write_report
@@ -415,8 +417,9 @@ def _publish(
         "crop": run.recipe.model_dump(include={"crop_to_box", "crop_to_points"}),
     }
     save_bundle(
-        run.path / "bundle", network, class_names=found.table.class_names, keypoints=found.table.keypoints,
-        temperature=scoring.temperature, extra=extra,
+        run.path / "bundle", network, class_names=found.table.output_names, keypoints=found.table.keypoints,
+        labels=found.table.labels, temperature=scoring.temperature,
+        temperatures=getattr(scoring, "temperatures", ()), extra=extra,
     )  # fmt: skip
     write_report(run, found.table, found.store, fitted=fitted, scoring=scoring, contract=network.contract)
     stages = {fitted.first_stage: fitted.probe_scores, "fine-tune": fitted.fine_tune_scores}

@@ -14,8 +14,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from headstart.data.label_settings import (
+    PARSERS,
+    LabelSettings,
+    as_text,
+    label_problems,
+    label_settings,
+    unfit_monitors,
+)
 from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
 from headstart.files import written_aside
 from headstart.recipe_defaults import (
@@ -67,9 +84,12 @@ ImageSize = Annotated[
 Factors = Annotated[Annotated[float, Field(ge=0, le=1)] | tuple[float, float], BeforeValidator(_factors)]
 Fit = Literal["crop", "letterbox", "stretch"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+Text = Annotated[str, BeforeValidator(as_text)]
 
 
-Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "nme"]
+Monitor = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "exact", "mean_average_precision", "micro_f1", "nme"
+]
 
 
 def _field(default: Any, help_text: str, *, group: str) -> Any:
@@ -89,7 +109,16 @@ class Recipe(BaseModel):
     # --- data
     data: str | None = _field(None, "the photos: a folder, a table, or an archive of either", group="Data")
     path_column: str | None = _field(None, "table column with the image paths [guessed]", group="Data")
-    label_column: str | None = _field(None, "table column with the labels [guessed]", group="Data")
+    label: Text | None = _field(
+        None, "column with the labels [guessed]; a,b: a head for each column; a+b: their combinations as classes",
+        group="Data",
+    )  # fmt: skip
+    label_column: str | None = _field(None, "as --label, for one column of any name", group="Data")
+    label_bins: Text | None = _field(None, "make classes of a column's numbers, e.g. age=30,60", group="Data")
+    multi_label: str | None = _field(None, "column with several labels in a cell", group="Data")
+    label_separator: str | None = _field(
+        None, "what stands between the labels of a cell [guessed: ; , | or space]", group="Data"
+    )
     image_root: str | None = _field(None, "folder that the table's paths start from [the table's]", group="Data")
     group_column: str | None = _field(
         None, "table column that says what belongs together (person, place)", group="Data"
@@ -109,7 +138,7 @@ class Recipe(BaseModel):
         None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
     )
     name_pattern: str | None = _field(
-        None, "keypoints: regex on the file name; its named groups become columns, (?P<person>…) the group",
+        None, "regex on the file name; its named groups become columns (for --label), (?P<person>…) the group",
         group="Data",
     )  # fmt: skip
     flip_pairs: str | None = _field(
@@ -302,6 +331,9 @@ class Recipe(BaseModel):
     focal_alpha: Probability | None = _field(
         None, "focal, two classes: weight of the second; the first has the rest", group="Training"
     )
+    label_weights: Text | None = _field(
+        None, "weight of each head's loss where --label names several, e.g. mask=1,age=2 [1 each]", group="Training"
+    )
     ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
     loss: Literal[
         "cross_entropy", "focal", "soft_f1", "bce", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"
@@ -315,7 +347,9 @@ class Recipe(BaseModel):
         None, "time for the whole run, e.g. 90s, 10m, 1.5h: chooses epochs, blocks and size that fit", group="Training"
     )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
-    monitor: Monitor = _field("accuracy", "validation score that picks the best epoch", group="Training")
+    monitor: Monitor = _field(
+        "accuracy", "validation score that picks the best epoch; of several heads the mean", group="Training"
+    )
     stop_by: Monitor | None = _field(None, "validation score that patience goes by [the monitor]", group="Training")
     checkpoint_seconds: Positive = _field(60.0, "a checkpoint at least this often", group="Training")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _field(
@@ -346,6 +380,12 @@ class Recipe(BaseModel):
         if points and (len(points) != 2 or points[0] == points[1] or min(points) < 0):
             raise ValueError("two different point numbers from 0, e.g. 36,45")
         return points
+
+    @field_validator("label", "label_bins", "label_weights")
+    @classmethod
+    def _labels_can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
+        PARSERS[str(info.field_name)](text or "")
+        return text
 
     @field_validator("name_pattern")
     @classmethod
@@ -412,9 +452,12 @@ class Recipe(BaseModel):
     def _fold_is_one_of_the_folds(self) -> Self:
         if self.fold is not None and self.fold > (self.folds or 0):
             raise ValueError(f"fold must be at most folds, the number of parts; got {self.fold} of {self.folds}")
-        if self.budget is not None and self.folds is not None and self.fold is None:
-            raise ValueError(f"budget must be left out beside folds: it plans one run; got {self.budget!r}")
         return self
+
+    @property
+    def labels(self) -> LabelSettings:
+        """Which columns hold the labels, and in which form they are learned."""
+        return label_settings(self)
 
     @property
     def nme_pair(self) -> tuple[int, int] | None:
@@ -480,12 +523,13 @@ def _task_problems(recipe: Recipe) -> Iterator[str]:
     for name in ("head", "loss", "monitor"):
         if _is_of_keypoints(name, getattr(recipe, name)) != is_keypoints:
             yield f"{name} must be {_choices(name, recipe)} for {recipe.task}; got {getattr(recipe, name)!r}"
+    yield from label_problems(recipe)
     if is_keypoints:
         yield from _keypoint_problems(recipe)
         return
     if recipe.cutmix + recipe.mixup > 1:
         yield f"cutmix + mixup must be at most 1; got {recipe.cutmix + recipe.mixup:g}"
-    only = ("annotations", "points_key", "name_pattern", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
+    only = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
     for name in (*only, "nme_by", "max_lost_points", "targets"):
         if getattr(recipe, name) != Recipe.model_fields[name].default:
             yield f"{name} must be left out for classification; got {getattr(recipe, name)!r}"
@@ -500,7 +544,16 @@ def _choices(name: str, recipe: Recipe) -> str:
     is_keypoints, every = recipe.task == "keypoints", get_args(Recipe.model_fields[name].annotation)
     values = [value for value in every if _is_of_keypoints(name, value) == is_keypoints]
     values = [value for value in values if (name, value) != ("loss", "simcc") or recipe.head == "simcc"]
+    values = [value for value in values if name != "monitor" or value not in unfit_monitors(recipe.labels.form)]
     return f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
+
+
+def _fold_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings that do not go with folds."""
+    if recipe.folds is not None and recipe.labels.form != "single":
+        yield f"folds must be left out for several labels a photo; got {recipe.folds}"
+    if recipe.folds is not None and recipe.budget is not None:
+        yield f"budget must be left out beside folds; got {recipe.budget!r}"
 
 
 def _training_problems(recipe: Recipe) -> Iterator[str]:
@@ -509,6 +562,7 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
         yield f"{name} must be left out without {user}; got {getattr(recipe, name)!r}"
     if recipe.schedule == "multi_step" and not recipe.milestones:
         yield "milestones must be given for the schedule multi_step; got none"
+    yield from _fold_problems(recipe)
     if recipe.epochs == recipe.probe_epochs == 0:
         yield "epochs and probe_epochs must not both be 0: nothing would be trained"
     if recipe.min_lr > recipe.lr:

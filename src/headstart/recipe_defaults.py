@@ -30,6 +30,12 @@ KEYPOINT_DEFAULTS: Final[dict[str, Any]] = {
 }
 """What defaults are for keypoints where they differ: the whole face in the picture, and what won the benchmark."""
 
+CLASS_DEFAULTS: Final[dict[str, Any]] = {"loss": "cross_entropy", "monitor": "accuracy"}
+"""Loss and monitor of one label a photo, or of a head for each column."""
+
+MULTI_DEFAULTS: Final[dict[str, Any]] = {"loss": "bce", "monitor": "mean_average_precision"}
+"""The same of several labels in one cell: a yes or no for each class."""
+
 OPTIMIZER_LRS: Final[dict[str, float]] = {
     "sgd": 1e-2, "momentum": 1e-2, "nesterov": 1e-2, "sgdw": 1e-2, "nesterovw": 1e-2, "lion": 3e-5,
 }  # fmt: skip
@@ -67,14 +73,18 @@ COMPUTED_WEIGHTS: Final = ("balanced", "effective")
 MIXING_SETTINGS: Final[dict[str, dict[str, Any]]] = {"cutmix": {"cutmix_alpha": 1.0}, "mixup": {"mixup_alpha": 0.2}}
 """Ways of mixing, and what each goes by where its probability is not 0: alpha as its paper has it."""
 
+LABEL_SETTINGS: Final = ("label", "label_column", "multi_label")
+"""Settings of which one names the labels."""
+
 CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "weight_decay": ("optimizer",),
     "lr": ("optimizer", "task", "unfreeze", "head", "from_run", "probe_lr"),
     "epochs": ("unfreeze", "head", "from_run", "probe_epochs"),
     "batch_size": ("unfreeze", "head", "from_run"),
-    "loss": ("head", "task"),
-    "label_smoothing": ("loss",),
-    "focal_gamma": ("loss",),
+    "loss": ("head", "task", *LABEL_SETTINGS),
+    "monitor": LABEL_SETTINGS,
+    "label_smoothing": ("loss", *LABEL_SETTINGS),
+    "focal_gamma": ("loss", *LABEL_SETTINGS),
     **dict.fromkeys(("step_epochs", "gamma", "cycle_growth", "power", "plateau_epochs"), ("schedule",)),
     "cutmix_alpha": ("cutmix",),
     "mixup_alpha": ("mixup",),
@@ -105,7 +115,8 @@ def following_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
         if settings.get("nme_points"):
             found["nme_by"] = "points"
     else:
-        found |= LOSS_SETTINGS.get(str(settings.get("loss", "cross_entropy")), {})
+        found |= CLASS_DEFAULTS if settings.get("multi_label") is None else MULTI_DEFAULTS
+        found |= LOSS_SETTINGS.get(str(settings.get("loss") or found["loss"]), {})
         for way, theirs in MIXING_SETTINGS.items():
             found |= theirs if settings.get(way) not in (None, 0, 0.0, "0") else {}
     return {name: value for name, value in found.items() if settings.get(name) is None}

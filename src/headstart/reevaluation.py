@@ -5,32 +5,38 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from headstart.ancestry import ancestors_of, learned_by
+from headstart.data.label_matching import with_classes_of
 from headstart.data.sources import check_nme_points, read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, SourceError, must_be
-from headstart.keypoint_scoring import KeypointScoring, score_keypoints
+from headstart.keypoint_scoring import score_keypoints
+from headstart.label_scoring import score_labels
 from headstart.models.backbones import InputContract
 from headstart.models.bundle import Bundle
 from headstart.models.ensemble import Ensemble, load_model
 from headstart.preparation import PreparedData, prepare, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe
+from headstart.resolution import inherited_labels
 from headstart.runs import RunFolder
-from headstart.scoring import Scoring, save_metrics, save_predictions, score
+from headstart.scoring import save_metrics, save_predictions, score
 from headstart.training.fit import choose_device
 from headstart.wording import counted
+
+if TYPE_CHECKING:
+    from headstart.scoring import AnyScoring
 
 _CROPS: Final = ("crop_to_box", "crop_to_points")
 _NORMALISERS: Final = ("nme_by", "nme_points")
 
 
-def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> Scoring | KeypointScoring:
+def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> AnyScoring:
     """Score a run's bundle on its test images, or on ``recipe.data`` where that is set; print and save the scores.
 
     Args:
@@ -68,10 +74,15 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
     return scoring
 
 
-def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> Scoring | KeypointScoring:
+def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> AnyScoring:
     how = scoring_recipe(run, recipe, num_keypoints=bundle.keypoints.num_keypoints if bundle.keypoints else None)
     if bundle.keypoints is not None:
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
+    if bundle.labels is not None:
+        return score_labels(
+            bundle.network, found.table, found.store, bundle.labels, splits=("test",),
+            temperatures=bundle.temperatures, seed=how.seed, num_threads=how.num_threads,
+        )  # fmt: skip
     return score(
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
         seed=how.seed, num_threads=how.num_threads,
@@ -88,7 +99,7 @@ def scoring_recipe(run: RunFolder, recipe: Recipe, *, num_keypoints: int | None)
     return how
 
 
-def save_scores(scoring: Scoring | KeypointScoring, table: SampleTable, out: Path, **more: Any) -> None:
+def save_scores(scoring: AnyScoring, table: SampleTable, out: Path, **more: Any) -> None:
     """Write metrics.json, with what else is given, and predictions.parquet into a folder, and say so."""
     save_predictions(scoring, out / "predictions.parquet")
     save_metrics(scoring, table, out / "metrics.json", seconds={"scoring": scoring.log.seconds["total"]}, **more)
@@ -117,7 +128,7 @@ def other_photos(
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
     recipe = reading_recipe(run, recipe, contract)
     table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
-    table = with_classes(bundle.class_names, table) if table.keypoints is None else _with_points_of(bundle, table)
+    table = _with_labels_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
     kept = found.table.kept
     units = pl.DataFrame({"sample_id": kept["sample_id"], "unit": join_units(kept)})
@@ -130,7 +141,17 @@ def other_photos(
 def reading_recipe(run: RunFolder, recipe: Recipe, contract: InputContract) -> Recipe:
     """Give a recipe to read other photos by: the part of them that the model looks at, at its fit."""
     crops = {} if _names_crop(recipe) else {name: getattr(run.recipe, name) for name in _CROPS}
-    return recipe.updated(fit=contract.fit, **crops)
+    return recipe.updated(fit=contract.fit, **crops, **_labels_of(run, recipe))
+
+
+def _with_labels_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
+    """Number the labels as the model does: of one label a photo, or of several."""
+    if isinstance(bundle, Bundle) and bundle.labels is not None:
+        return with_classes_of(bundle.labels, bundle.class_names, table)
+    if table.labels is not None:
+        got = ", ".join(table.labels.names)
+        raise SourceError(must_be(str(table.root), "labelled with one label a photo", got, "Name one with --label."))
+    return with_classes(bundle.class_names, table)
 
 
 def with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
@@ -152,6 +173,14 @@ def with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTabl
     ).drop("name", "new")
     notes = (f"Left out, because the model does not know these classes: {', '.join(unknown)}.",) if unknown else ()
     return SampleTable(frame, table.root, class_names, table.notes + notes)
+
+
+def _labels_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
+    """Give how the model's several labels are read, where the user does not say it."""
+    found = inherited_labels(run.recipe.model_dump(exclude_none=True), recipe.model_dump(exclude_none=True))
+    found.pop("label_weights", None)
+    followers = ("monitor", "loss", "label_smoothing", "focal_gamma", "focal_alpha")
+    return found | {name: getattr(run.recipe, name) for name in followers} if found else {}
 
 
 def _names_crop(recipe: Recipe) -> bool:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from headstart.data.label_settings import parse_label
 from headstart.data.sources import guess_task
 from headstart.recipe import Recipe
-from headstart.recipe_defaults import DEFAULT_LOSSES, KEYPOINT_DEFAULTS, without_consequences
+from headstart.recipe_defaults import DEFAULT_LOSSES, KEYPOINT_DEFAULTS, LABEL_SETTINGS, without_consequences
 from headstart.runs import RunFolder, weights_hash
 
 _INHERITED: Final = (
     "task", "backbone", "head", "targets", "image_size", "fit", "crop_to_box", "crop_to_points", "nme_by", "nme_points",
 )  # fmt: skip
 """What a run takes over from the one that it goes on from, where it does not say otherwise: what the weights need."""
+
+_LABEL_FORM: Final = (*LABEL_SETTINGS, "label_bins", "label_separator", "label_weights")
+"""What a run takes over of several labels, or of bins: its heads need the same classes."""
 
 _DATA: Final = ("data", "annotations", "image_root")
 
@@ -61,7 +66,13 @@ def _still_valid(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     if len(tasks) > 1:
         dropped |= _defaults_of_task(base)
     kept = {name: value for name, value in base.items() if name not in dropped or name in given}
-    return without_consequences(kept, given)
+    found = without_consequences(kept, given)
+    return found if not any(given.get(name) is not None for name in LABEL_SETTINGS) else _without_labels(found, given)
+
+
+def _without_labels(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out how labels were read: they are named anew."""
+    return {name: value for name, value in base.items() if name not in _LABEL_FORM or name in given}
 
 
 def _defaults_of_task(base: Mapping[str, Any]) -> set[str]:
@@ -80,6 +91,32 @@ def _parent_weights(settings: Mapping[str, Any]) -> dict[str, str]:
     return {} if found is None else {"from_sha256": found}
 
 
+def inherited_labels(theirs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a model's labels are read with: nothing where the user says it anew, or where each photo has one.
+
+    Args:
+        theirs: The settings of the run that learned the labels.
+        settings: What is set already.
+
+    Examples:
+        >>> inherited_labels({"label": "mask,age", "label_bins": "age=30"}, {"data": "more.csv"})
+        {'label': 'mask,age', 'label_bins': 'age=30'}
+        >>> inherited_labels({"label": "mask,age"}, {"label": "mask"}), inherited_labels({"label": "mask"}, {})
+        ({}, {})
+    """
+    is_several = theirs.get("multi_label") or theirs.get("label_bins") or set(str(theirs.get("label"))) & {",", "+"}
+    if not is_several or any(settings.get(name) is not None for name in LABEL_SETTINGS):
+        return {}
+    names = [*_LABEL_FORM, *(["name_pattern"] if _is_in_names(theirs) else [])]
+    return {name: theirs[name] for name in names if theirs.get(name) is not None and not settings.get(name)}
+
+
+def _is_in_names(settings: Mapping[str, Any]) -> bool:
+    """Say whether a label column is a group of the pattern on file names."""
+    groups = re.compile(str(settings.get("name_pattern") or "")).groupindex
+    return any(name in groups for name in parse_label(str(settings.get("label") or ""))[1])
+
+
 def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a run takes over from the one that it goes on from: the network's shape, on the same data the split.
 
@@ -91,6 +128,7 @@ def inherited_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     theirs = RunFolder.open(path).recipe.model_dump(exclude_none=True)
     found = {name: theirs[name] for name in _INHERITED if theirs.get(name) not in (None, ())}
+    found |= inherited_labels(theirs, settings)
     ours = {name: str(Path(str(settings[name])).expanduser().absolute()) for name in _DATA if settings.get(name)}
     is_same_data = ours == {name: theirs[name] for name in _DATA if name in theirs}
     if is_same_data and not any(settings.get(name) for name in _SPLITTING) and (path / "split.parquet").exists():

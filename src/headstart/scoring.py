@@ -25,6 +25,7 @@ from headstart.models.inference import InferenceLog, run_network
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.keypoint_scoring import KeypointScoring
+    from headstart.label_scoring import LabelScoring
     from headstart.models.network import Network
     from headstart.training.features import FeatureCache
 
@@ -95,6 +96,10 @@ class Scoring:
         return self.rows.filter(pl.lit(pl.Series(chosen))), self.probabilities[chosen]
 
 
+if TYPE_CHECKING:
+    AnyScoring = Scoring | KeypointScoring | LabelScoring
+
+
 def score(
     network: Network,
     table: SampleTable,
@@ -120,7 +125,7 @@ def score(
     """
     rows = table.kept.filter(pl.col("split").is_in(list(splits)))
     log = InferenceLog()
-    logits = _logits(network, store, rows["record"].to_numpy(), features=features, num_threads=num_threads, log=log)
+    logits = logits_of(network, store, rows["record"].to_numpy(), features=features, num_threads=num_threads, log=log)
     labels = rows["label"].cast(pl.Int64).to_numpy()
     notes: tuple[str, ...] = (log.note,) if log.note else ()
     if temperature is None:
@@ -138,14 +143,14 @@ def score(
     return Scoring(evaluations, rows, probabilities, temperature, notes, log, table.class_names)
 
 
-def save_predictions(scoring: Scoring | KeypointScoring, path: Path) -> None:
+def save_predictions(scoring: AnyScoring, path: Path) -> None:
     """Write predictions.parquet: what the network said of each sample scored."""
     with written_aside(path) as aside:
         scoring.predictions.write_parquet(aside)
 
 
 def save_metrics(
-    scoring: Scoring | KeypointScoring, table: SampleTable, path: Path, *, seconds: Mapping[str, float], **more: Any
+    scoring: AnyScoring, table: SampleTable, path: Path, *, seconds: Mapping[str, float], **more: Any
 ) -> None:
     """Write metrics.json: task, scores with intervals by split, counts, seconds by stage, and what else is given."""
     counts = {
@@ -153,13 +158,13 @@ def save_metrics(
         "kept": table.kept.height,
         "excluded": table.excluded_counts,
     }
-    content: dict[str, Any] = {"task": "keypoints" if table.keypoints else "classification"}
+    content: dict[str, Any] = {"task": table.task}
     content |= {split: evaluation.to_metrics_json() for split, evaluation in scoring.evaluations.items()}
     content |= scoring.details
     write_json(path, content | {"counts": counts, "seconds": dict(seconds)} | more)
 
 
-def _logits(
+def logits_of(
     network: Network,
     store: PixelStore,
     records: NDArray[np.integer],

@@ -116,10 +116,10 @@ def test_a_fold_that_there_is_not_is_refused(settings):
         make_recipe(settings)
 
 
-def test_a_budget_plans_one_run_or_one_fold():
-    with pytest.raises(RecipeError, match="budget must be left out beside folds"):
-        make_recipe({"folds": 3, "budget": "10m"})
-    assert make_recipe({"folds": 3, "fold": 1, "budget": "10m"}).fold == 1
+@pytest.mark.parametrize("settings", [{"budget": "10m"}, {"label": "mask,age"}])
+def test_what_goes_with_one_run_only_is_refused_beside_folds(settings):
+    with pytest.raises(RecipeError, match=r"must be left out (beside folds|for several labels)"):
+        make_recipe({"folds": 3} | settings)
 
 
 def test_one_fold_is_no_fold():

@@ -112,7 +112,12 @@ def changed(folder: Path, **changes: object) -> Path:
     ("changes", "message"),
     [
         ({"format": FORMAT + 1}, f"format must be at most {FORMAT}; got {FORMAT + 1}. Update headstart"),
-        ({"task": "poetry"}, "task must be one of classification, keypoints; got 'poetry'"),
+        (
+            {"task": "poetry"},
+            "task must be one of classification, keypoints, several labels, multi-label; got 'poetry'",
+        ),
+        ({"task": "multi-label"}, "labels must be there, for several labels a photo; got None"),
+        ({"labels": {"form": "heads"}}, "labels must be form, columns and combinations"),
         ({"backbone": "resnet18x"}, "a network of this timm; got 'resnet18x'"),
         ({"backbone": "local-dir:/etc"}, "a network of this timm; got 'local-dir:/etc'"),
         ({"backbone": "test_convnext"}, "must be the tensors of test_convnext"),

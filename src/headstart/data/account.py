@@ -6,11 +6,13 @@ page by ``reporting/check_page.py``, and saved with the table as Parquet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import polars as pl
 
+from headstart.data.label_layout import class_counts, output_counts
 from headstart.data.table import SPLITS, SampleTable
 
 CrossingKind = Literal["copy", "near", "group"]
@@ -84,6 +86,8 @@ class Account:
         crossings: What stands in several given splits.
         absent_classes: Classes that lack in some given split: name → the splits that have it.
         sizes: None where no photo is kept.
+        label_counts: Where a sample has several labels: kept samples of each class, by label column.
+        are_combinations: Whether the classes are combinations of labels.
     """
 
     num_found: int
@@ -103,6 +107,8 @@ class Account:
     crossings: tuple[Crossing, ...]
     absent_classes: dict[str, tuple[str, ...]]
     sizes: Sizes | None
+    label_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    are_combinations: bool = False
 
     @property
     def num_excluded(self) -> int:
@@ -138,6 +144,7 @@ def account(table: SampleTable) -> Account:
         (2, 1, {'no label': 1})
     """
     kept = _with_all_columns(table.kept)
+    labels = class_counts(kept, table.labels) if table.labels is not None else {}
     copies, groups = _set_sizes(kept, "copy_set"), _set_sizes(kept, "group")
     clusters = _set_sizes(kept.filter(_is_more_than_copies()), "cluster")
     return Account(
@@ -145,7 +152,7 @@ def account(table: SampleTable) -> Account:
         num_kept=kept.height,
         excluded=table.excluded_counts,
         exclusions=table.frame.filter(pl.col("excluded").is_not_null()).select("path", "excluded", "detail"),
-        class_counts=_class_counts(kept, table.class_names),
+        class_counts=_class_counts(kept, table),
         num_copy_sets=len(copies),
         num_copied=int(copies.sum()),
         num_clusters=len(clusters),
@@ -156,8 +163,10 @@ def account(table: SampleTable) -> Account:
         largest_group=_largest(groups),
         split_counts={split: count for split in SPLITS if (count := int((kept["split"] == split).sum()))},
         crossings=_crossings(kept),
-        absent_classes=_absent_classes(kept, table.class_names),
+        absent_classes=_absent_classes(kept, table.class_names) if table.has_plain_classes else {},
         sizes=_sizes(kept),
+        label_counts=labels,
+        are_combinations=table.labels is not None and table.has_plain_classes,
     )
 
 
@@ -213,9 +222,11 @@ def _largest(sizes: pl.Series) -> int:
     return int(sizes.to_numpy().max(initial=0))
 
 
-def _class_counts(kept: pl.DataFrame, class_names: tuple[str, ...]) -> dict[str, int]:
+def _class_counts(kept: pl.DataFrame, table: SampleTable) -> dict[str, int]:
+    if table.labels is not None and not table.has_plain_classes:
+        return output_counts(kept, table.labels)
     counts = dict(kept["label"].drop_nulls().value_counts().iter_rows())
-    return {name: counts.get(label, 0) for label, name in enumerate(class_names)}
+    return {name: counts.get(label, 0) for label, name in enumerate(table.class_names)}
 
 
 def _named_labels(class_names: tuple[str, ...]) -> pl.Expr:
@@ -299,6 +310,7 @@ def _class_lines(found: Account) -> list[str]:
     counts = found.class_counts
     if not counts:
         return []
+    what = "combinations" if found.are_combinations else "classes"
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     if len(ordered) <= _NUM_NAMES:
         words = ", ".join(f"{name}: {counts[name]:,}" for name in ordered)
@@ -307,8 +319,21 @@ def _class_lines(found: Account) -> list[str]:
         words = f"largest {most}: {counts[most]:,}, smallest {least}: {counts[least]:,}"
     ratio = f"; {found.imbalance:.1f} : 1" if found.imbalance and found.imbalance >= 1.5 else ""
     empty = [name for name in ordered if not counts[name]]
-    lines = [f"classes: {len(counts):,} ({words}{ratio})"]
+    lines = _label_lines(found)
+    if found.are_combinations or not found.label_counts:
+        lines.append(f"{what}: {len(counts):,} ({words}{ratio})")
     return lines + ([f"classes without a usable image: {_listed(empty)}"] if empty else [])
+
+
+def _label_lines(found: Account) -> list[str]:
+    """Count the classes of each label column, the most frequent first."""
+    lines: list[str] = []
+    for column, counts in found.label_counts.items():
+        ordered = sorted(counts, key=lambda name: (-counts[name], name))
+        words = ", ".join(f"{name}: {counts[name]:,}" for name in ordered[:_NUM_NAMES])
+        more = f" and {len(ordered) - _NUM_NAMES:,} more" if len(ordered) > _NUM_NAMES else ""
+        lines.append(f"{column}: {len(counts):,} classes ({words}{more})")
+    return lines
 
 
 def _size_lines(found: Account) -> list[str]:

@@ -11,14 +11,18 @@ import csv
 import io
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import polars as pl
 
 from headstart.data.folders import SPLIT_NAMES, has_image_suffix, some
-from headstart.data.table import SampleTable, is_absolute, table_from_class_names
+from headstart.data.label_cells import LIST_SEPARATOR
+from headstart.data.label_columns import table_label_keys, take_labels
+from headstart.data.name_columns import take_name_columns
+from headstart.data.table import SampleTable, is_absolute
 from headstart.errors import SourceError, all_at_once, did_you_mean, must_be
 from headstart.recipe import Recipe
 
@@ -96,15 +100,16 @@ def read_label_file(path: Path, recipe: Recipe) -> SampleTable:
     """
     file = open_label_file(path)
     root = image_root_of(path, recipe)
-    columns, guesses = choose_columns(file, recipe, root)
+    guessed = ("path",) if recipe.labels.names else ("path", "label")
+    columns, guesses = choose_columns(file, recipe, root, guessed=guessed, labels=table_label_keys(recipe))
     frame = read_columns(file, columns)
     frame, path_notes = clean_paths(frame, root, path)
-    path_notes += _repeated_notes(frame, path) + _absent_notes(frame, root)
-    frame, label_notes = _clean_labels(frame, path, columns["label"])
-    frame = clean_groups(frame)
+    path_notes += _absent_notes(frame, root)
+    frame, name_notes = take_name_columns(clean_groups(frame), recipe)
     frame, split_notes = clean_splits(frame, path, columns.get("split"))
-    notes = (*file.notes, *guesses, *path_notes, *label_notes, *split_notes)
-    return table_from_class_names(frame.drop("label"), root=root, notes=notes)
+    table = take_labels(frame, recipe, root=root, file=path, column=columns.get("label"))
+    notes = (*file.notes, *guesses, *path_notes, *_repeated_notes(table.frame, path), *name_notes)
+    return replace(table, notes=(*notes, *table.notes, *split_notes))
 
 
 def open_label_file(path: Path) -> LabelFile:
@@ -208,7 +213,12 @@ def image_root_of(path: Path, recipe: Recipe) -> Path:
 
 
 def choose_columns(
-    file: LabelFile, recipe: Recipe, root: Path, *, guessed: tuple[Literal["path", "label"], ...] = ("path", "label")
+    file: LabelFile,
+    recipe: Recipe,
+    root: Path,
+    *,
+    guessed: tuple[Literal["path", "label"], ...] = ("path", "label"),
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Give the file's column for each of path, label, group, split, and what was guessed.
 
@@ -217,19 +227,26 @@ def choose_columns(
         recipe: Names columns.
         root: The folder that paths start from.
         guessed: The columns that are looked for where the recipe does not name them.
+        labels: The label columns that the recipe names: what each is to be called, and its name in the file.
 
     Raises:
         SourceError: A column that the recipe names is not there, or a guess has no single answer.
     """
     asked = {
         "path": recipe.path_column,
-        "label": recipe.label_column,
+        **(labels or {}),
         "group": recipe.group_column,
         "split": recipe.split_column,
     }
     columns = {meaning: name for meaning, name in asked.items() if name is not None}
+    flags = dict.fromkeys(labels or (), recipe.labels.flag)
     problems = [
-        must_be(f"--{meaning}-column", f"a column of {file.path.name}: {', '.join(file.head.columns)}", name, near)
+        must_be(
+            flags.get(meaning, f"--{meaning}-column"),
+            f"a column of {file.path.name}: {', '.join(file.head.columns)}",
+            name,
+            near,
+        )
         for meaning, name in columns.items()
         if name not in file.head.columns
         for near in [did_you_mean(name, file.head.columns)]
@@ -316,11 +333,20 @@ def read_columns(file: LabelFile, columns: dict[str, str]) -> pl.DataFrame:
     Raises:
         SourceError: A row cannot be read; it is named.
     """
-    chosen = [pl.col(name).cast(pl.String, strict=False).alias(meaning) for meaning, name in columns.items()]
+    schema = file.head.schema
+    chosen = [_as_text(pl.col(name), schema[name]).alias(meaning) for meaning, name in columns.items()]
     try:
         return file.rows.select(chosen).collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(_word_read_error(file.path, error)) from None
+
+
+def _as_text(cells: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Give cells as text; a list of labels (in Parquet) as labels with a sign between them that no label holds."""
+    if not isinstance(dtype, pl.List | pl.Array):
+        return cells.cast(pl.String, strict=False)
+    names = cells.cast(pl.List(pl.String)).list.join(LIST_SEPARATOR)
+    return pl.when(names == "").then(pl.lit("[]")).otherwise(names)
 
 
 def clean_paths(frame: pl.DataFrame, root: Path, file: Path) -> tuple[pl.DataFrame, list[str]]:
@@ -373,44 +399,6 @@ def _absent_notes(frame: pl.DataFrame, root: Path) -> list[str]:
     better = next((place for place in sorted(inside)[:_HEAD] if _num_existing(relative.head(3), Path(place))), None)
     remedy = f"try --image-root {better}" if better else "if the photos lie elsewhere, give --image-root"
     return [f"None of the first {min(len(relative), _EXISTING)} paths exists below {root}; {remedy}."]
-
-
-def _clean_labels(frame: pl.DataFrame, file: Path, column: str) -> tuple[pl.DataFrame, list[str]]:
-    """Strip labels, and refuse two that differ by the space around them only."""
-    values = frame.select(raw=pl.col("label").unique()).drop_nulls()
-    values = values.with_columns(pl.col("raw").str.strip_chars().str.normalize("NFC").alias("clean"))
-    values = values.with_columns(pl.when(pl.col("clean") != "").then("clean"))
-    spaced = values.filter(pl.col("raw").str.strip_chars() != pl.col("raw")).drop_nulls()
-    _refuse_twins(frame, values, spaced, f"{file} row {{}}, column {column!r}")
-    notes: list[str] = []
-    if spaced.height:
-        num_rows = frame["label"].is_in(spaced["raw"].to_list()).sum()
-        notes.append(f"Space around the label was removed in {num_rows:,} rows, e.g. {spaced['raw'].sort()[0]!r}.")
-    known = values.drop_nulls()["clean"]
-    if len(known) and known.str.contains(r"^-?\d+\.0+$").all():
-        values = values.with_columns(pl.col("clean").str.replace(r"\.0+$", ""))
-        notes.append(f"Labels such as {known.sort()[0]!r} were read as whole numbers.")
-    names = dict(values.iter_rows())
-    class_name = (
-        pl.col("label").replace_strict(names, default=None, return_dtype=pl.String) if names else pl.col("label")
-    )
-    return frame.with_columns(class_name=class_name), notes
-
-
-def _refuse_twins(frame: pl.DataFrame, values: pl.DataFrame, spaced: pl.DataFrame, place: str) -> None:
-    stripped = values.drop_nulls().with_columns(pl.col("raw").str.strip_chars().alias("bare"))
-    twins = stripped.group_by("bare").agg(pl.len()).filter(pl.col("len") > 1)["bare"]
-    unlike = spaced.filter(pl.col("raw").str.strip_chars().is_in(twins.to_list())).sort("raw")["raw"]
-    problems = []
-    for raw in unlike.head(10):
-        row = int(frame["label"].index_of(raw) or 0) + 2
-        count = int((frame["label"] == raw).sum())
-        remedy = f"Fix the {count:,} cells like it." if count > 1 else "Fix the cell."
-        problems.append(
-            must_be(place.format(row), f"{raw.strip()!r} like other rows, without space around it", raw, remedy)
-        )
-    if problems:
-        raise SourceError(all_at_once(problems))
 
 
 def clean_groups(frame: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from headstart.errors import SourceError, must_be
 from headstart.recipe import Recipe
 
 _NEARLY_ALL: Final = 0.9
-_OWN_NAMES: Final = frozenset((*SOURCE_COLUMNS, *LATER_COLUMNS, "keypoints", "visible", "box"))
+_OWN_NAMES: Final = frozenset((*SOURCE_COLUMNS, *LATER_COLUMNS, "keypoints", "visible", "box", "labels"))
 
 
 def text_name(name: str) -> str:

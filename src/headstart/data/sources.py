@@ -20,14 +20,20 @@ from headstart.data.groups import take_groups
 from headstart.data.keypoint_guess import looks_like_keypoints, word_annotations
 from headstart.data.keypoint_sources import read_keypoint_source
 from headstart.data.keypoints import points_of, visible_of
+from headstart.data.label_columns import captured_names, check_label_columns
 from headstart.data.label_files import is_label_file, read_label_file
+from headstart.data.label_layout import LabelLayout, class_counts
+from headstart.data.name_columns import take_name_columns
+from headstart.data.named_photos import read_named_photos
 from headstart.data.places import find_place, named_as_given, with_names_as_given
 from headstart.data.table import SPLITS, SampleTable
 from headstart.errors import SourceError, all_at_once, must_be
 from headstart.recipe import Recipe
 from headstart.recipe_defaults import KEYPOINT_HEADS
 
-_TABLE_SETTINGS = ("path_column", "label_column", "image_root", "group_column", "split_column")
+_TABLE_SETTINGS = (
+    "path_column", "label", "label_column", "multi_label", "image_root", "group_column", "split_column",
+)  # fmt: skip
 _KINDS = "a folder of class folders, a CSV, TSV or Parquet table, or a .zip, .tar or .tar.gz of either"
 
 
@@ -61,6 +67,7 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
         frame, group_notes = take_groups(table.frame, recipe)
         table = table.with_frame(frame, *place.notes, *group_notes, *_class_notes(table))
         _check_classes(table, place.path, min_classes)
+        check_label_columns(table, min_classes)
     return with_names_as_given(table, place)
 
 
@@ -96,7 +103,8 @@ def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:
     data = settings.get("data")
     of_keypoints = ("annotations", "points_key", "flip_pairs", "crop_to_box", "crop_to_points", "nme_points")
     is_named = any(settings.get(name) for name in of_keypoints) or settings.get("head") in KEYPOINT_HEADS
-    is_seen = data is not None and not settings.get("label_column") and looks_like_keypoints(Path(str(data)))
+    has_labels = any(settings.get(name) for name in ("label", "label_column", "multi_label"))
+    is_seen = data is not None and not has_labels and looks_like_keypoints(Path(str(data)))
     return {"task": "keypoints"} if is_named or is_seen else {}
 
 
@@ -111,16 +119,27 @@ def _read_place(place: Path, recipe: Recipe) -> SampleTable:
 def _read_directory(folder: Path, recipe: Recipe) -> SampleTable:
     """Read class folders; where there are fewer than two, the one table that lies in the folder instead."""
     listing = FolderListing(folder)
-    table = read_folder(folder, listing)
     label_files = [
         folder / name for name in listing.paths.filter(~listing.paths.str.contains("/")) if is_label_file(Path(name))
     ]
+    captured = captured_names(recipe)
+    if captured and (len(captured) == len(recipe.labels.names) or not label_files):
+        return read_named_photos(folder, listing, recipe)
+    table = read_folder(folder, listing)
     if (table is None or len(table.class_names) < 2) and label_files:
         return _read_only_table(folder, label_files, recipe)
     if table is None:
         raise SourceError(_word_no_classes(folder, listing))
     _refuse_table_settings(recipe, label_files)
-    return table
+    return _with_persons(table, recipe)
+
+
+def _with_persons(table: SampleTable, recipe: Recipe) -> SampleTable:
+    """Take the group of class folders' photos from their names, where the recipe has a pattern for them."""
+    if recipe.name_pattern is None:
+        return table
+    frame, notes = take_name_columns(table.frame, recipe)
+    return table.with_frame(frame.select(table.frame.columns), *notes)
 
 
 def _read_only_table(folder: Path, label_files: list[Path], recipe: Recipe) -> SampleTable:
@@ -156,7 +175,11 @@ def _refuse_table_settings(recipe: Recipe, label_files: list[Path]) -> None:
 
 def _class_notes(table: SampleTable) -> list[str]:
     """Name classes that stand in some given splits only, and names that differ by case only."""
-    notes = [f"Classes {some(names)} differ by upper and lower case only." for names in _case_twins(table.class_names)]
+    layout = None if table.has_plain_classes else table.labels
+    twins = _case_twins(table.class_names) if layout is None else _case_twins(layout.output_names)
+    notes = [f"Classes {some(names)} differ by upper and lower case only." for names in twins]
+    if layout is not None:
+        return notes + _absent_label_notes(table, layout)
     present = table.frame.filter(pl.col("split").is_not_null() & pl.col("label").is_not_null())
     pairs = present.group_by("label").agg(pl.col("split").unique())
     given = [split for split in SPLITS if split in present["split"].unique().to_list()]
@@ -165,6 +188,22 @@ def _class_notes(table: SampleTable) -> list[str]:
         if absent:
             where = " and ".join(split for split in given if split in splits)
             notes.append(f"Class {table.class_names[label]!r} has samples in {where}, none in {' and '.join(absent)}.")
+    return notes
+
+
+def _absent_label_notes(table: SampleTable, layout: LabelLayout) -> list[str]:
+    """Name labels that stand in some given splits only, of several label columns or of several labels in a cell."""
+    kept = table.kept
+    parts = {split: kept.filter(pl.col("split") == split) for split in SPLITS}
+    counts = {split: class_counts(rows, layout) for split, rows in parts.items() if rows.height}
+    notes: list[str] = []
+    for column in layout.columns:
+        for name in column.class_names:
+            there = [split for split in counts if counts[split][column.name][name]]
+            if there and len(there) < len(counts):
+                absent = [split for split in counts if split not in there]
+                where = f"{' and '.join(there)}, none in {' and '.join(absent)}"
+                notes.append(f"Class {name!r} of {column.name!r} has samples in {where}.")
     return notes
 
 

@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headstart.data.folders import SPLIT_NAMES, some
+from headstart.data.label_strata import with_strata
 from headstart.data.stratification import divide_units, join_units
 from headstart.data.table import SPLITS, SampleTable, Split
 from headstart.errors import SplitError, did_you_mean, must_be
@@ -110,10 +111,11 @@ def assign_splits(table: SampleTable, recipe: Recipe) -> tuple[SampleTable, Spli
         remedy = f"Left out: {table.excluded_counts}."
         raise SplitError(must_be(str(table.root), "data with usable samples", 0, remedy))
     units = join_units(kept)
+    kept, strata = with_strata(kept, units, table)
     draft = _given_split(kept, units, recipe)
     draft = _dealt(kept, units, recipe) if draft is None else _completed(kept, units, draft, recipe)
     _check_sizes(draft, units, recipe)
-    report = _report(table, kept, units, draft)
+    report = _report(strata or ("all",), kept, units, draft)
     return table.with_frame(_written(table.frame, kept, units, draft.codes)), report
 
 
@@ -153,7 +155,9 @@ def _dealt(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) -> _Dr
 
 
 def _strata_words(kept: pl.DataFrame) -> str:
-    return "" if kept["label"].null_count() == kept.height else ", stratified by class"
+    if kept["label"].null_count() == kept.height:
+        return ""
+    return ", stratified by combination of labels" if "labels" in kept.columns else ", stratified by class"
 
 
 def _units_words(units: NDArray[np.uint32]) -> str:
@@ -313,8 +317,7 @@ def _written(
     return bare.drop("split").join(found, on="sample_id", how="left", maintain_order="left").select(order)
 
 
-def _report(table: SampleTable, kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft) -> SplitReport:
-    class_names = table.class_names or ("all",)
+def _report(class_names: tuple[str, ...], kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft) -> SplitReport:
     labels, num_classes = _labels(kept), len(class_names)
     keys = draft.codes.astype(np.int64) * num_classes + labels
     counts = np.bincount(keys, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes)

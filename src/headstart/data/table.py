@@ -2,7 +2,8 @@
 
 Every source (``sources.py``) becomes a ``SampleTable``; the pass over the files, the duplicate search and the splits
 add columns and return a new table. Rows are never dropped: a sample that cannot be used says why in ``excluded``, so
-found = kept + excluded holds at every stage. A table of keypoints has points in place of labels (``keypoints.py``).
+found = kept + excluded holds at every stage. A table of keypoints has points in place of labels (``keypoints.py``); one
+of several labels a sample has them in ``labels``, and in ``label`` their combination (``label_layout.py``).
 
 Columns from the source: ``sample_id, path, label, group, split, excluded, detail``. The pass adds ``content_hash,
 perceptual_hash, height, width, record``; the duplicate search ``copy_set, cluster``; the splits ``unit``, and ``fold``.
@@ -19,6 +20,7 @@ from typing import Final, Literal, get_args
 import polars as pl
 
 from headstart.data.keypoints import KeypointLayout
+from headstart.data.label_layout import LabelLayout
 from headstart.errors import SourceError, all_at_once, must_be
 from headstart.files import written_aside
 
@@ -78,6 +80,7 @@ class SampleTable:
         class_names: Names of the classes, sorted; label i is ``class_names[i]``.
         notes: What was guessed or noticed, a sentence each, for the user.
         keypoints: What the points are; None in a table of labels.
+        labels: What several labels a sample are; None where there is one.
 
     Raises:
         SourceError: The frame lacks a column, a column has another type, or a value is not allowed.
@@ -93,11 +96,12 @@ class SampleTable:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     keypoints: KeypointLayout | None = None
+    labels: LabelLayout | None = None
 
     def __post_init__(self) -> None:
         """Check the frame once, here at the boundary."""
         problems = _schema_problems(self.frame) or _value_problems(self.frame, len(self.class_names))
-        problems += _keypoint_problems(self.frame, self.keypoints)
+        problems += _keypoint_problems(self.frame, self.keypoints) + _label_problems(self.frame, self.labels)
         if problems:
             raise SourceError(all_at_once(problems))
 
@@ -107,6 +111,23 @@ class SampleTable:
         if self.frame["excluded"].null_count() == self.frame.height:
             return self.frame
         return self.frame.filter(pl.col("excluded").is_null())
+
+    @property
+    def task(self) -> str:
+        """What is learned, in a word for files."""
+        if self.labels is not None:
+            return self.labels.task
+        return "keypoints" if self.keypoints is not None else "classification"
+
+    @property
+    def has_plain_classes(self) -> bool:
+        """Whether a sample has one class, ``label``: not so for several heads, or several classes at once."""
+        return self.labels is None or self.labels.form == "joint"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Name of each output that a classifier of these samples has: its classes, of all heads together."""
+        return self.labels.output_names if self.labels is not None else self.class_names
 
     @property
     def excluded_counts(self) -> dict[str, int]:
@@ -147,6 +168,7 @@ class SampleTable:
             "class_names": list(self.class_names),
             "notes": list(self.notes),
             "keypoints": self.keypoints and self.keypoints.as_dict(),
+            "labels": self.labels and self.labels.as_dict(),
         }
         with written_aside(path) as aside:
             self.frame.write_parquet(aside, metadata={_METADATA_KEY: json.dumps(header, ensure_ascii=False)})
@@ -167,7 +189,9 @@ class SampleTable:
             raise SourceError(must_be("table", "a file that headstart saved", str(path), "Give a run's table.parquet."))
         values = json.loads(header)
         layout = values.get("keypoints") and KeypointLayout.from_dict(values["keypoints"])
-        return cls(frame, Path(values["root"]), tuple(values["class_names"]), tuple(values["notes"]), layout or None)
+        labels = LabelLayout.from_dict(values["labels"]) if values.get("labels") else None
+        names, notes = tuple(values["class_names"]), tuple(values["notes"])
+        return cls(frame, Path(values["root"]), names, notes, layout or None, labels)
 
 
 def layout_of(table: SampleTable) -> KeypointLayout:
@@ -195,13 +219,16 @@ def table_from_columns(
     return SampleTable(complete_columns(frame), root, class_names)
 
 
-def table_from_class_names(frame: pl.DataFrame, *, root: Path, notes: tuple[str, ...] = ()) -> SampleTable:
+def table_from_class_names(
+    frame: pl.DataFrame, *, root: Path, notes: tuple[str, ...] = (), class_names: tuple[str, ...] | None = None
+) -> SampleTable:
     """Make a table from rows that carry the class as text: names are sorted and numbered.
 
     Args:
         frame: Rows with ``path`` and ``class_name`` (null where there is none), and any of ``SOURCE_COLUMNS``.
         root: The folder that relative paths start from.
         notes: What was guessed or noticed while reading.
+        class_names: The names in an order of their own; sorted unless told.
 
     Returns:
         The table; rows without a class are excluded as "no label".
@@ -212,7 +239,8 @@ def table_from_class_names(frame: pl.DataFrame, *, root: Path, notes: tuple[str,
         >>> table.class_names, table.frame["label"].to_list()
         (('cat', 'dog'), [1, None, 0])
     """
-    class_names = tuple(sorted(frame["class_name"].drop_nulls().unique().to_list()))
+    if class_names is None:
+        class_names = tuple(sorted(frame["class_name"].drop_nulls().unique().to_list()))
     numbers = frame["class_name"].cast(pl.Enum(class_names)).to_physical().cast(pl.Int32)
     numbered = frame.drop("class_name").with_columns(numbers.alias("label"))
     return SampleTable(complete_columns(numbered), root, class_names, notes)
@@ -251,7 +279,7 @@ def complete_columns(frame: pl.DataFrame, *, target: Literal["label", "keypoints
         target: What is learned. Rows without it are excluded.
 
     Returns:
-        The frame with the columns of ``SOURCE_COLUMNS``; for keypoints with its further columns after them.
+        The frame with the columns of ``SOURCE_COLUMNS``, and ``labels`` after them; for keypoints all further columns.
 
     Examples:
         >>> complete_columns(pl.DataFrame({"path": ["1.jpg", "2.jpg"], "label": [0, None]}))["excluded"].to_list()
@@ -263,7 +291,9 @@ def complete_columns(frame: pl.DataFrame, *, target: Literal["label", "keypoints
     numbered = frame.with_columns(missing).with_columns(
         sample_id=pl.int_range(pl.len(), dtype=pl.UInt32), excluded=reason
     )
-    more = [name for name in frame.columns if name not in SOURCE_COLUMNS] if target == "keypoints" else []
+    more = [
+        name for name in frame.columns if name not in SOURCE_COLUMNS and (target == "keypoints" or name == "labels")
+    ]
     return numbered.select(*(pl.col(name).cast(dtype) for name, dtype in SOURCE_COLUMNS.items()), *more)
 
 
@@ -305,6 +335,13 @@ def _keypoint_problems(frame: pl.DataFrame, layout: KeypointLayout | None) -> li
         for name, dtype in found.items()
         if dtype != types[name]
     ]
+
+
+def _label_problems(frame: pl.DataFrame, layout: LabelLayout | None) -> list[str]:
+    found = frame.schema.get("labels")
+    if layout is None or found == layout.dtype:
+        return []
+    return [must_be("table column 'labels'", f"of type {layout.dtype}", str(found), "Make it with labels_column.")]
 
 
 def _value_problems(frame: pl.DataFrame, num_classes: int) -> list[str]:

@@ -12,9 +12,11 @@ from torch import Tensor
 from headstart.deploy.ensemble_runner import make_runner
 from headstart.deploy.inputs import gather_inputs
 from headstart.deploy.keypoint_predictor import KeypointPredictor
+from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
 from headstart.deploy.prediction_file import PredictionSummary, write_predictions
 from headstart.deploy.runner import WORTH_COMPILING, AnsweredBatch, ImageInput, as_list
 from headstart.errors import RecipeError, must_be
+from headstart.models.bundle import Bundle
 from headstart.models.ensemble import Ensemble, load_model
 from headstart.models.network import Network
 
@@ -143,8 +145,13 @@ class Predictor:
         ]
 
 
-def load(path: str | Path, *, device: str = "auto") -> Predictor | KeypointPredictor:
-    """Load a trained model for use: a classifier, or for keypoints a ``KeypointPredictor``.
+def load(
+    path: str | Path, *, device: str = "auto"
+) -> Predictor | KeypointPredictor | LabelPredictor | MultiLabelPredictor:
+    """Load a trained model for use: a classifier, or what its task needs.
+
+    A ``LabelPredictor`` answers in several label columns, a ``MultiLabelPredictor`` gives several classes at once, a
+    ``KeypointPredictor`` points.
 
     Args:
         path: A run folder or a bundle, of one network or of an ensemble.
@@ -159,4 +166,8 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor | KeypointPredi
     if model.keypoints is not None:
         crop = model.metadata.get("extra", {}).get("crop", {})
         return KeypointPredictor(network, model.keypoints, crop=crop, device=device)
+    if isinstance(model, Bundle) and model.labels is not None:
+        if model.labels.form == "multi":
+            return MultiLabelPredictor(model.network, model.labels, temperature=model.temperature, device=device)
+        return LabelPredictor(model.network, model.labels, temperatures=model.temperatures, device=device)
     return Predictor(network, model.class_names, temperature=model.temperature, device=device)

@@ -74,6 +74,26 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> TemperatureFit:
     return TemperatureFit(best)
 
 
+def fit_presence_temperature(logits: ArrayLike, labels: ArrayLike) -> TemperatureFit:
+    """Find the one temperature that minimises the binary cross-entropy of several classes at once.
+
+    Args:
+        logits: Shape (n, classes).
+        labels: 0 or 1, shape (n, classes).
+
+    Examples:
+        >>> sure = np.array([[3.0, -3.0]] * 8 + [[-3.0, 3.0]] * 8)
+        >>> truth = np.array([[1, 0]] * 6 + [[0, 1]] * 2 + [[0, 1]] * 6 + [[1, 0]] * 2)  # right 12 times in 16
+        >>> round(fit_presence_temperature(sure, truth).temperature, 2)
+        2.73
+    """
+    table, truth = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
+    pairs = np.stack([np.zeros(table.size), table.ravel()], axis=1)  # each cell is a choice of two
+    if len(table) < MIN_SAMPLES:
+        return TemperatureFit(1.0, f"No temperature fitted: {len(table)} validation samples are too few.")
+    return fit_temperature(pairs, truth.ravel())
+
+
 def apply_temperature(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
     """Turn logits into probabilities: softmax of logits divided by the temperature.
 

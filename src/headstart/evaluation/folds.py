@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import HeadstartError, must_be
 from headstart.evaluation.intervals import Score
-
-_PARTS: Final = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,7 @@ def scores_from_json(scores: Mapping[str, Mapping[str, float | None]]) -> dict[s
         >>> scores_from_json({"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}})
         {'accuracy': Score(value=0.5, low=0.4, high=0.6)}
     """
-    found: dict[str, Score] = {}
-    for name, one in scores.items():
-        value, low, high = (math.nan if one[part] is None else float(one[part] or 0.0) for part in _PARTS)
-        found[name] = Score(value, low, high)
-    return found
+    return {name: Score.from_json(one) for name, one in scores.items()}
 
 
 def logits_from_probabilities(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:

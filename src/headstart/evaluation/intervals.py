@@ -24,7 +24,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +50,9 @@ MAX_WEIGHTS: Final = 2**22
 """Numbers held at once while resampling: 32 MB."""
 
 
+_PARTS: Final = ("value", "low", "high")
+
+
 @dataclass(frozen=True)
 class Score:
     """A value and its 95 % interval: ``low <= value <= high``.
@@ -70,6 +73,17 @@ class Score:
             (False, {'value': 3.0, 'low': None, 'high': None})
         """
         return cls(value, math.nan, math.nan)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, float | None]) -> Score:
+        """Take back what ``as_json`` gave.
+
+        Examples:
+            >>> Score.from_json(Score.alone(3.0).as_json()).has_interval
+            False
+        """
+        value, low, high = (math.nan if content[name] is None else float(content[name]) for name in _PARTS)  # pyright: ignore[reportArgumentType]
+        return cls(value, low, high)
 
     @property
     def has_interval(self) -> bool:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from headstart.data.keypoints import KeypointLayout
+from headstart.data.label_layout import LabelLayout
 from headstart.errors import BundleError, HeadstartError, all_at_once, must_be
 from headstart.files import write_json, written_aside
 from headstart.models.backbones import Backbone, InputContract, create_backbone
@@ -30,7 +31,7 @@ FORMAT: Final = 1
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 METADATA_FILE: Final = "bundle.json"
-TASKS: Final = ("classification", "keypoints")
+TASKS: Final = ("classification", "keypoints", "several labels", "multi-label")
 
 _FIELDS: Final = {
     "format": int,
@@ -59,9 +60,11 @@ class Bundle:
     Attributes:
         network: In eval mode, on the CPU.
         class_names: Name of each logit; none for keypoints.
-        temperature: What logits are divided by before the softmax.
+        temperature: What logits are divided by before the softmax (or sigmoid); 1 where heads have one each.
         metadata: All of ``bundle.json``.
         keypoints: What the points are; None for a classifier.
+        labels: What several labels a photo are; None where it gets one.
+        temperatures: One of each head, in the order of the label columns; else ``temperature``.
     """
 
     network: Network
@@ -69,6 +72,8 @@ class Bundle:
     temperature: float
     metadata: dict[str, Any]
     keypoints: KeypointLayout | None = None
+    labels: LabelLayout | None = None
+    temperatures: tuple[float, ...] = ()
 
 
 def save_bundle(
@@ -77,7 +82,9 @@ def save_bundle(
     *,
     class_names: Sequence[str] = (),
     keypoints: KeypointLayout | None = None,
+    labels: LabelLayout | None = None,
     temperature: float = 1.0,
+    temperatures: Sequence[float] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a bundle; one that is there is replaced.
@@ -87,7 +94,9 @@ def save_bundle(
         network: What to save.
         class_names: Name of each logit of a classifier.
         keypoints: What the points of a keypoint network are.
+        labels: What the labels are where a photo gets several.
         temperature: From calibration.
+        temperatures: Of each head where there are several.
         extra: What else to keep (JSON values): scores, dates, hashes.
 
     Raises:
@@ -106,6 +115,10 @@ def save_bundle(
     content = _describe(network) | {"class_names": list(class_names), "temperature": float(temperature)}
     if keypoints is not None:
         content |= {"task": "keypoints", "keypoints": keypoints.as_dict()}
+    if labels is not None:
+        content |= {"task": labels.task, "labels": labels.as_dict()}
+    if temperatures:
+        content["temperatures"] = [float(one) for one in temperatures]
     content["weights"] = {"file": WEIGHTS_FILE, "sha256": hash_file(weights), "bytes": weights.stat().st_size}
     write_json(Path(directory) / METADATA_FILE, content | {"extra": dict(extra or {})})
 
@@ -134,7 +147,10 @@ def load_bundle(directory: Path) -> Bundle:
         raise BundleError(must_be(str(weights), f"the tensors of {network.name}", weights.name, remedy)) from None
     names, temperature = tuple(content["class_names"]), float(content["temperature"])
     layout = KeypointLayout.from_dict(content["keypoints"]) if content["task"] == "keypoints" else None
-    return Bundle(network.eval(), names, temperature, content, layout)
+    labels = LabelLayout.from_dict(content["labels"]) if content.get("labels") else None
+    temperatures = tuple(map(float, content.get("temperatures") or ()))
+    temperatures = temperatures or (temperature,) * (labels.num_temperatures if labels else 1)
+    return Bundle(network.eval(), names, temperature, content, layout, labels, temperatures)
 
 
 def _describe(network: Network) -> dict[str, Any]:
@@ -222,6 +238,28 @@ def _value_problems(content: dict[str, Any], place: str) -> list[str]:
         problems.append(must_be(f"{place}: class_names", "names", names))
     if not content["temperature"] > 0:
         problems.append(must_be(f"{place}: temperature", "greater than 0", content["temperature"]))
+    return problems + _label_problems(content, place)
+
+
+def _label_problems(content: dict[str, Any], place: str) -> list[str]:
+    """Check what several labels are: one name a logit, and a temperature above 0 for each head."""
+    labels = content.get("labels")
+    if labels is None:
+        needs_labels = content["task"] in TASKS[2:]
+        return [must_be(f"{place}: labels", "there, for several labels a photo", None)] if needs_labels else []
+    try:
+        layout = LabelLayout.from_dict(labels)
+        names, num_heads = layout.output_names, layout.num_temperatures
+    except (KeyError, TypeError, IndexError):
+        return [must_be(f"{place}: labels", "form, columns and combinations", labels, "Copy the bundle again.")]
+    problems: list[str] = []
+    if list(names) != content["class_names"]:
+        problems.append(
+            must_be(f"{place}: class_names", "the names of the labels' outputs", content["class_names"][:8])
+        )
+    found = content.get("temperatures") or [1.0] * num_heads
+    if len(found) != num_heads or not all(isinstance(one, int | float) and one > 0 for one in found):
+        problems.append(must_be(f"{place}: temperatures", f"{num_heads} numbers greater than 0", found))
     return problems
 
 

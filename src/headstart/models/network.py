@@ -295,7 +295,8 @@ def _new_head(recipe: Recipe, backbone: Backbone, num_targets: int) -> nn.Module
     if recipe.head == "coordinates":
         frame = image_size if recipe.targets == "pixels" else (1, 1)
         return CoordinateHead(num_features, num_targets, frame=frame, **layers)
-    return ClassificationHead(num_features, num_targets, one_unit=recipe.loss == "bce" and num_targets == 2, **layers)
+    one_unit = recipe.loss == "bce" and num_targets == 2 and recipe.labels.form != "multi"
+    return ClassificationHead(num_features, num_targets, one_unit=one_unit, **layers)
 
 
 def pretrained_classifier(name: str, class_names: Sequence[str], *, weights: str = "auto") -> Network:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from headstart.data.account import Account, describe
+from headstart.data.label_layout import LabelLayout, output_counts
 from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import listed
 from headstart.reporting.concerns import Concern
@@ -122,14 +123,27 @@ def count_classes(table: SampleTable) -> pl.DataFrame:
         ``class_name``, ``images``, ``share`` (of the largest class; for the bars), and where splits are given a column
         for each of them.
     """
+    if table.labels is not None and not table.has_plain_classes:
+        return _with_shares(count_outputs(table, table.labels))
     kept, names = table.kept, pl.DataFrame({"class_name": pl.Series(table.class_names, dtype=pl.String)})
     columns = [pl.len().alias("images")]
     columns += [(pl.col("split") == split).sum().alias(split) for split in SPLITS if (kept["split"] == split).any()]
     counts = kept.group_by("label").agg(columns)
     everyone = names.with_row_index("label").with_columns(pl.col("label").cast(pl.Int32))
     joined = everyone.join(counts, on="label", how="left", maintain_order="left").drop("label")
-    filled = joined.with_columns(pl.exclude("class_name").fill_null(0))
-    return filled.with_columns(share=pl.col("images") / pl.max_horizontal(pl.col("images").max(), 1))
+    return _with_shares(joined.with_columns(pl.exclude("class_name").fill_null(0)))
+
+
+def count_outputs(table: SampleTable, layout: LabelLayout) -> pl.DataFrame:
+    """Count the kept samples of each class of several labels, in all and in each given split."""
+    kept = table.kept
+    parts = {"images": kept} | {split: kept.filter(pl.col("split") == split) for split in SPLITS}
+    columns = {name: list(output_counts(rows, layout).values()) for name, rows in parts.items() if rows.height}
+    return pl.DataFrame({"class_name": pl.Series(layout.output_names, dtype=pl.String), **columns})
+
+
+def _with_shares(counts: pl.DataFrame) -> pl.DataFrame:
+    return counts.with_columns(share=pl.col("images") / pl.max_horizontal(pl.col("images").max(), 1))
 
 
 def count_sizes(kept: pl.DataFrame, *, limit: int = 6) -> list[dict[str, Any]]:

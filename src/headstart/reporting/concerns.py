@@ -39,7 +39,8 @@ SIDES: Final = "Left and right"
 CROWDING: Final = "Several faces in a photo"
 """Title of what is said of photos with several faces of which none is cut out."""
 
-_NO_SCORE: Final = Concern("No score", "There is neither a test nor a validation split: nothing says what it is worth.")
+NO_SCORE: Final = Concern("No score", "There is neither a test nor a validation split: nothing says what it is worth.")
+"""Where nothing was scored."""
 
 
 def is_low_better(score: str) -> bool:
@@ -74,7 +75,7 @@ def concerns_of_run(
     Returns:
         The concerns; none where all is well.
     """
-    about_scores = [_NO_SCORE] if scored is None else _about_scores(scored, validation, monitor)
+    about_scores = [NO_SCORE] if scored is None else _about_scores(scored, validation, monitor)
     return [*worries, *about_scores, *about_exclusions(excluded), *about_training(history, monitor)]
 
 
@@ -101,7 +102,7 @@ def concerns_of_keypoint_run(
     """
     found = list(worries)
     if scored is None:
-        found.append(_NO_SCORE)
+        found.append(NO_SCORE)
     else:
         found += _about_strangers(seen_unseen)
         found += [Concern("How to read the scores", note) for note in scored.notes]
@@ -189,19 +190,25 @@ def _about_strangers(found: SeenAgainstUnseen | None) -> list[Concern]:
 
 def _about_scores(scored: Evaluation, validation: Evaluation | None, monitor: str) -> list[Concern]:
     found = [Concern("How to read the scores", note) for note in scored.notes]
-    found += _about_classes(scored.per_class)
+    found += about_classes(scored.per_class)
     found += about_units(scored.num_samples, scored.num_units)
-    error = scored.scores["calibration_error"]
-    if error.low > LARGE_CALIBRATION_ERROR:
-        interval = score_interval(error, "calibration_error")
-        text = f"Probabilities are off by {percent(error.value)} on average ({interval})."
-        found.append(Concern("Calibration", f"{text} Do not set thresholds on them without checking."))
+    found += about_calibration(scored.scores["calibration_error"])
     if validation is not None:
         found += about_optimism(scored.scores, validation.scores, monitor)
     return found
 
 
-def _about_classes(per_class: pl.DataFrame) -> list[Concern]:
+def about_calibration(error: Score) -> list[Concern]:
+    """Tell of probabilities that do not mean what they say."""
+    if error.low <= LARGE_CALIBRATION_ERROR:
+        return []
+    interval = score_interval(error, "calibration_error")
+    text = f"Probabilities are off by {percent(error.value)} on average ({interval})."
+    return [Concern("Calibration", f"{text} Do not set thresholds on them without checking.")]
+
+
+def about_classes(per_class: pl.DataFrame) -> list[Concern]:
+    """Tell of classes with few images, and of those never predicted."""
     found: list[Concern] = []
     small = per_class.filter(pl.col("support").is_between(1, FEW_SAMPLES - 1)).sort("support")
     if small.height:

@@ -30,6 +30,7 @@ _SMALL_SCORES: Final = ("mae", "mse")  # three digits that count, where others h
 _SCORE_NAMES: Final = {
     "nme": "NME", "nme_median": "Median NME", "mae": "MAE", "mse": "MSE", "error_pixels": "Error in pixels",
     "auc_8": "AUC up to 8\N{NO-BREAK SPACE}%", "auc_10": "AUC up to 10\N{NO-BREAK SPACE}%",
+    "exact": "All right at once",
     "failure_8": "Faces above 8\N{NO-BREAK SPACE}%", "failure_10": "Faces above 10\N{NO-BREAK SPACE}%",
 }  # fmt: skip
 

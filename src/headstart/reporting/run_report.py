@@ -88,7 +88,7 @@ def _context(results: RunResults) -> dict[str, Any]:
 
 
 def evaluation_context(evaluation: Evaluation | None) -> dict[str, Any]:
-    """Give what a page draws of a classifier's scores: confusion matrix, most confused pairs, reliability."""
+    """Give what a page shows of one classification: confusion, the most confused classes, reliability."""
     if evaluation is None:
         return {"confusion": None, "confused": [], "reliability": None}
     is_drawn = len(evaluation.class_names) <= MAX_CONFUSION_CLASSES

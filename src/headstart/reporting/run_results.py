@@ -25,11 +25,9 @@ from headstart.training.history import read_history
 from headstart.training.tasks import Task, make_task
 
 if TYPE_CHECKING:
-    from headstart.keypoint_scoring import KeypointScoring
     from headstart.models.backbones import InputContract
-    from headstart.scoring import Scoring
+    from headstart.scoring import AnyScoring, Scoring
     from headstart.training.fit import FitResult
-
 NUM_SHEET_PHOTOS = 6
 """Training photos on the contact sheet; each is shown in as many draws."""
 
@@ -40,11 +38,17 @@ def write_report(
     store: PixelStore,
     *,
     fitted: FitResult,
-    scoring: Scoring | KeypointScoring,
+    scoring: AnyScoring,
     contract: InputContract,
 ) -> None:
     """Write a run's ``report.html``; see ``gather_results`` for the arguments."""
     common = {"fitted": fitted, "scoring": scoring, "contract": contract}
+    if table.labels is not None:
+        from headstart.reporting.label_report import write_label_report
+        from headstart.reporting.label_results import gather_label_results
+
+        write_label_report(gather_label_results(run, table, store, **common), run.path / "report.html")
+        return
     if table.keypoints is None:
         write_run_report(gather_results(run, table, store, **common), run.path / "report.html")
         return
@@ -90,7 +94,7 @@ def gather_facts(
     table: SampleTable,
     *,
     fitted: FitResult,
-    scoring: Scoring | KeypointScoring,
+    scoring: AnyScoring,
     worries: Sequence[Concern] = (),
 ) -> RunFacts:
     """Put together what the report tells of a run of any task."""
@@ -135,7 +139,8 @@ def word_extension(extension: Mapping[str, Any]) -> str:
     """
     scores = extension.get("test") or {}
     score = f"NME {scores['nme']['value']:.2f} %" if "nme" in scores else ""
-    score = f"accuracy {scores['accuracy']['value']:.4f}" if "accuracy" in scores else score
+    for name in ("accuracy", "exact", "mean_average_precision"):
+        score = score or (f"{name.replace('_', ' ')} {scores[name]['value']:.4f}" if name in scores else "")
     before = f" ({score})" if score else ""
     words = f"The test was scored after {extension['epochs']} epochs{before}, then the run went on to {extension['to']}"
     return f"{words}: it is not untouched any more."
@@ -152,7 +157,7 @@ def count_by_class(table: SampleTable) -> pl.DataFrame:
 
 
 def stage_seconds(
-    seconds: Mapping[str, float], fitted: FitResult, scoring: Scoring | KeypointScoring, *, num_files: int
+    seconds: Mapping[str, float], fitted: FitResult, scoring: AnyScoring, *, num_files: int
 ) -> dict[str, dict[str, float]]:
     """Put seconds by stage, and by part where known, into the form of the report."""
     stages: dict[str, dict[str, float]] = {stage: {"total": total} for stage, total in seconds.items()}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headstart.data.class_weights_file import read_class_weights
+from headstart.data.label_layout import LabelLayout, class_counts
 from headstart.recipe_defaults import COMPUTED_WEIGHTS
 from headstart.training.losses import balanced_weights, effective_weights
 
@@ -26,6 +27,9 @@ _COMPUTED = {"balanced": balanced_weights, "effective": effective_weights}
 def class_weights(recipe: Recipe, table: SampleTable) -> Tensor | None:
     """Give the weight of each class, shape (classes,); None where all are equal.
 
+    Of several heads, the weights of all their classes, one head after the other, each balanced for itself; of several
+    classes at once, how much each yes counts against a no.
+
     Args:
         recipe: ``class_weights``: a name, or a file.
         table: Its training samples are counted; classes without any get the weight of one sample.
@@ -35,11 +39,20 @@ def class_weights(recipe: Recipe, table: SampleTable) -> Tensor | None:
     """
     if recipe.class_weights is None:
         return None
-    if recipe.class_weights in COMPUTED_WEIGHTS:
-        labels = table.kept.filter(pl.col("split") == "train")["label"].cast(pl.Int64).to_numpy()
-        counts = np.bincount(labels, minlength=len(table.class_names))
-        return _COMPUTED[recipe.class_weights](torch.from_numpy(counts))
-    return torch.tensor(read_class_weights(Path(recipe.class_weights), table.class_names))
+    if recipe.class_weights not in COMPUTED_WEIGHTS:
+        return torch.tensor(read_class_weights(Path(recipe.class_weights), table.output_names))
+    train = table.kept.filter(pl.col("split") == "train")
+    if table.labels is not None and not table.has_plain_classes:
+        return _weights_of_labels(recipe.class_weights, train, table.labels)
+    counts = np.bincount(train["label"].cast(pl.Int64).to_numpy(), minlength=len(table.class_names))
+    return _COMPUTED[recipe.class_weights](torch.from_numpy(counts))
+
+
+def _weights_of_labels(name: str, train: pl.DataFrame, layout: LabelLayout) -> Tensor:
+    counts = [torch.tensor(list(column.values())) for column in class_counts(train, layout).values()]
+    if layout.form == "multi" and name == "balanced":
+        return (train.height - counts[0]).clamp_min(1) / counts[0].clamp_min(1)
+    return torch.cat([_COMPUTED[name](column) for column in counts])
 
 
 def describe_weights(weights: Tensor | None, class_names: Sequence[str]) -> str:

@@ -143,7 +143,7 @@ def _first_stage(
         History(folder, task.score_names).close()
         content = _start(network, table, store, recipe, task=task)
     save_bundle(
-        folder / "probe", network, class_names=table.class_names, keypoints=table.keypoints,
+        folder / "probe", network, class_names=table.output_names, keypoints=table.keypoints, labels=table.labels,
         extra={"stage": content["stage"]},
     )  # fmt: skip
     write_json(record, content)

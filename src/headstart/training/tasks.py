@@ -345,4 +345,9 @@ def make_task(recipe: Recipe, table: SampleTable) -> Task:
     """Give the task of a run."""
     if table.keypoints is not None:
         return Keypoints(recipe, table.keypoints)
-    return Classification(recipe, class_weights(recipe, table))
+    weights = class_weights(recipe, table)
+    if table.labels is None or table.has_plain_classes:
+        return Classification(recipe, weights)
+    from headstart.training.label_tasks import MultiLabel, SeveralLabels
+
+    return (MultiLabel if table.labels.form == "multi" else SeveralLabels)(recipe, table.labels, weights)

@@ -1,0 +1,232 @@
+"""Tasks of several labels a sample: a head for each column, or several classes at once.
+
+Combinations as classes (``--label a+b``) are an ordinary classification and need no task of their own. Pictures are
+drawn as for any classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headstart.data.augmentation import AugmentationPolicy, Maps, draw_maps, policy_from_recipe
+from headstart.data.geometry import Affines
+from headstart.data.label_layout import MISSING, LabelLayout, labels_of
+from headstart.evaluation.metrics import classification_scores
+from headstart.evaluation.multi_label import multi_label_scores
+from headstart.evaluation.several_labels import all_right
+from headstart.models.label_outputs import column_probabilities, output_probabilities
+from headstart.training.losses import as_shares, binary_cross_entropy, classification_loss
+
+if TYPE_CHECKING:
+    from headstart.data.store import PixelStore
+    from headstart.models.backbones import InputContract
+    from headstart.recipe import Recipe
+    from headstart.training.mixing import Mixing
+
+_SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+_NEARLY_ALL = 1 - 1e-4  # of a mixed photo's label, where both photos have one; shares are rounded
+
+
+@dataclass(frozen=True)
+class ManyLabelled:
+    """Samples with several labels each.
+
+    Attributes:
+        records: Rows of the store, shape (n,).
+        labels: Class numbers, shape (n, columns), ``MISSING`` where there is none; or 0 and 1, shape (n, classes).
+        sample_ids: The samples' numbers in the table, shape (n,).
+        stored_sizes: (height, width) of the stored photos, shape (n, 2).
+        boxes: None: whole photos.
+    """
+
+    records: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    sample_ids: NDArray[np.int64]
+    stored_sizes: NDArray[np.integer]
+    boxes: None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class SeveralLabels:
+    """A head for each label column; a sample without a label in a column counts in no loss and no score of it.
+
+    Args:
+        recipe: The settings.
+        layout: What the labels are.
+        class_weights: Of all heads' classes in their losses, shape (outputs,); equal unless told.
+    """
+
+    def __init__(self, recipe: Recipe, layout: LabelLayout, class_weights: Tensor | None = None) -> None:
+        self.recipe, self.layout, self.class_weights = recipe, layout, class_weights
+        self.weights = tuple(recipe.labels.weight(name) for name in layout.names)
+        self._policy = policy_from_recipe(recipe)
+
+    @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        return self._policy
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Means over the columns, all right at once, and the accuracy of each column."""
+        return ("loss", *_SCORES, "exact", *(f"{name}.accuracy" for name in self.layout.names))
+
+    def samples(self, rows: pl.DataFrame, store: PixelStore) -> ManyLabelled:
+        """Give the samples of kept rows."""
+        return many_labelled(rows, store)
+
+    def draw(
+        self, samples: ManyLabelled, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
+    ) -> Maps:
+        """Draw the augmentation of some samples."""
+        return draw_photos(self, samples, positions, contract, epoch=epoch)
+
+    def targets(
+        self, samples: ManyLabelled, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+    ) -> tuple[Tensor, ...]:
+        """Give the labels, shape (n, columns)."""
+        return (torch.from_numpy(samples.labels[positions]),)
+
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Give shares of all heads' classes, shape (n, outputs); 0 where a photo has no label in a column."""
+        columns = []
+        for place, column in enumerate(self.layout.columns):
+            labels = targets[0][:, place]
+            shares = as_shares(labels.clamp_min(0), len(column.class_names))
+            columns.append(shares * (labels != MISSING)[:, None])
+        return (mixing.mixed_shares(torch.cat(columns, 1)),)
+
+    def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+        """Give the weighted mean of the columns' losses, each over the samples that have a label there.
+
+        A mixed photo counts where both photos that it is made of have a label.
+        """
+        outputs = outputs.float()
+        total = outputs.sum() * 0.0  # keeps the graph where a batch has no label at all
+        for place, weight in enumerate(self.weights):
+            part, known = self._known(targets[0], place)
+            if weight and bool(known.any()):
+                total = total + weight * self._column_loss(outputs[known, part], targets[0][known], place)
+        return total / sum(self.weights)
+
+    def _known(self, targets: Tensor, place: int) -> tuple[slice, Tensor]:
+        """Give a column's outputs, and which samples have a label there."""
+        part = self.layout.slices[place]
+        if targets.is_floating_point():
+            return part, targets[:, part].sum(1) > _NEARLY_ALL
+        return part, targets[:, place] != MISSING
+
+    def _column_loss(self, logits: Tensor, targets: Tensor, place: int) -> Tensor:
+        """Give the loss that the recipe names, of one column's logits, for labels or shares of all columns."""
+        recipe, weights, part = self.recipe, self.class_weights, self.layout.slices[place]
+        return classification_loss(
+            recipe.loss,
+            logits,
+            targets[:, part] if targets.is_floating_point() else targets[:, place],
+            weights=None if weights is None else weights[part].to(logits.device),
+            smoothing=recipe.label_smoothing,
+            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
+        )
+
+    def scores(self, answers: Tensor, samples: ManyLabelled, contract: InputContract) -> dict[str, float]:
+        """Give the mean of each score over the columns, each column's own, and the share with all labels right."""
+        columns = column_probabilities(output_probabilities(answers.numpy(), self.layout), self.layout)
+        found: dict[str, dict[str, float]] = {}
+        for place, (name, probabilities) in enumerate(columns.items()):
+            has_label = samples.labels[:, place] != MISSING
+            if has_label.any():
+                found[name] = classification_scores(probabilities[has_label], samples.labels[has_label, place])
+        measures = next(iter(found.values()))
+        scores = {measure: float(np.mean([one[measure] for one in found.values()])) for measure in measures}
+        own = {f"{name}.{measure}": value for name, one in found.items() for measure, value in one.items()}
+        predicted = np.stack([probabilities.argmax(axis=1) for probabilities in columns.values()], axis=1)
+        exact = float(all_right(predicted, samples.labels).mean())
+        return {"loss": scores["log_loss"]} | scores | {"exact": exact} | own
+
+
+class MultiLabel:
+    """Several classes at once, each with a logit of its own.
+
+    Args:
+        recipe: The settings.
+        layout: What the labels are.
+        class_weights: How much each class's yes counts against a no, shape (classes,); equal unless told.
+    """
+
+    score_names = ("loss", "mean_average_precision", "macro_f1", "micro_f1", "exact")
+
+    def __init__(self, recipe: Recipe, layout: LabelLayout, class_weights: Tensor | None = None) -> None:
+        self.recipe, self.layout, self.class_weights = recipe, layout, class_weights
+        self._policy = policy_from_recipe(recipe)
+
+    @property
+    def policy(self) -> AugmentationPolicy:
+        """How training photos are changed."""
+        return self._policy
+
+    def samples(self, rows: pl.DataFrame, store: PixelStore) -> ManyLabelled:
+        """Give the samples of kept rows."""
+        return many_labelled(rows, store)
+
+    def draw(
+        self, samples: ManyLabelled, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
+    ) -> Maps:
+        """Draw the augmentation of some samples."""
+        return draw_photos(self, samples, positions, contract, epoch=epoch)
+
+    def targets(
+        self, samples: ManyLabelled, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+    ) -> tuple[Tensor, ...]:
+        """Give 0 or 1 for each class, shape (n, classes)."""
+        return (torch.from_numpy(samples.labels[positions]).float(),)
+
+    def mixed(self, head: Any, targets: tuple[Tensor, ...], mixing: Mixing) -> tuple[Tensor, ...]:
+        """Give each class's share."""
+        return (mixing.mixed_shares(targets[0]),)
+
+    def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+        """Give the binary cross-entropy, the mean over samples and classes."""
+        weights = None if self.class_weights is None else self.class_weights.to(outputs.device)
+        smoothing = self.recipe.label_smoothing
+        return binary_cross_entropy(outputs.float(), targets[0], weights=weights, smoothing=smoothing)
+
+    def scores(self, answers: Tensor, samples: ManyLabelled, contract: InputContract) -> dict[str, float]:
+        """Give the scores of logits, shape (n, classes)."""
+        scores = multi_label_scores(answers.numpy(), samples.labels)
+        return {"loss": scores["log_loss"]} | scores
+
+
+def many_labelled(rows: pl.DataFrame, store: PixelStore) -> ManyLabelled:
+    """Give kept rows as samples."""
+    records, sample_ids = (rows[name].cast(pl.Int64).to_numpy() for name in ("record", "sample_id"))
+    return ManyLabelled(records, labels_of(rows), sample_ids, np.asarray(store.sizes)[records])
+
+
+def draw_photos(
+    task: SeveralLabels | MultiLabel,
+    samples: ManyLabelled,
+    positions: NDArray[np.integer],
+    contract: InputContract,
+    *,
+    epoch: int,
+) -> Maps:
+    """Draw the augmentation of some samples of whole photos."""
+    return draw_maps(
+        task.policy,
+        seed=task.recipe.seed,
+        epoch=epoch,
+        sample_ids=samples.sample_ids[positions],
+        sizes=samples.stored_sizes[positions],
+        image_size=contract.image_size,
+        fit=contract.fit,
+        crop_fraction=contract.crop_fraction,
+    )
