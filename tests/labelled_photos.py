@@ -40,7 +40,7 @@ def write_labelled_photos(folder: Path, *, count: int = 160, per_person: int = 4
         texture = cv2.resize(draw.uniform(30, 90, (7, 7)).astype(np.float32), (40, 40), interpolation=cv2.INTER_CUBIC)
         tint = np.array([120.0 * man, 1.8 * (age - 18), 120.0 * mask])  # blue, green, red
         pixels = np.clip(texture[:, :, None] + tint + draw.normal(0, 4, (40, 40, 3)), 0, 255).astype(np.uint8)
-        person = f"P{number // per_person:03}"
+        person = f"P{seed}{number // per_person:03}"
         name = f"R_{person}_{age}_{'m' if man else 'f'}_M{int(mask)}_{number:04}.png"
         (folder / "사진" / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         tags = [tag for tag, has in (("red", mask), ("blue", man), ("green", age >= 50)) if has]

@@ -22,6 +22,7 @@ from headstart.resolution import completed
 from headstart.samples import write_faces
 from headstart.training.history import read_history
 from headstart.training.loop import FineTuning
+from labelled_photos import write_labelled_photos
 from small_run import SMALL_RUN
 
 NETWORKS = [
@@ -100,12 +101,15 @@ def test_a_recipe_of_the_gallery_trains_an_epoch_evaluates_and_bundles(few_digit
         short |= {"data": str(few_faces / "images"), "annotations": str(few_faces / "labels")}
     else:
         short |= {"data": str(few_digits)}
+    if "label" in settings:
+        short |= {"data": str(write_labelled_photos(tmp_path / "labelled", count=60).table), "group_column": "person"}
+    short |= {"folds": 2} if "folds" in settings else {}
     if settings.get("loss") == "bce":
         short |= {"data": str(_two_classes(few_digits, tmp_path / "two"))}
     recipe = make_recipe(completed(short, settings))
     assert recipe.epochs == 1
     run = headstart.train(out=tmp_path / "run", recipe=recipe)
-    key = "nme" if recipe.task == "keypoints" else "accuracy"
+    key = "nme" if recipe.task == "keypoints" else "exact" if recipe.label else "accuracy"
     assert np.isfinite(_metrics(run)["test"][key]["value"])
     assert headstart.load(run.path) is not None
     shutil.rmtree(tmp_path, ignore_errors=True)

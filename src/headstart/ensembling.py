@@ -118,16 +118,28 @@ def _check(parts: Sequence[_Part], weights: Weighting) -> None:
     twice = [str(part.path) for part, place in zip(parts, places, strict=True) if places.count(place) > 1]
     if twice:
         raise RunError(must_be("RUNS", "named once each", twice[0], "Weights say how much one counts."))
+    several = [str(part.path) for part in parts if isinstance(part.model, Bundle) and part.model.labels is not None]
+    if several:
+        raise RunError(must_be(several[0], "a model of one label a photo, or of points", "a model of several labels"))
     points = {str(part.path): part.model.keypoints.names for part in parts if part.model.keypoints}
     if points and len(points) < len(parts):
         other = next(str(part.path) for part in parts if part.model.keypoints is None)
         raise RunError(must_be(other, "a model of points, as the others", "a model of classes", "Leave it out."))
     if points and weights == "fitted":
         raise RunError(must_be("--weights", "'equal' for models of points", "fitted", "Leave it out."))
+    several = [str(part.path) for part in parts if _answers_several(part.model)]
+    if several:
+        remedy = "Combinations as classes (--label a+b) can be put together."
+        raise RunError(must_be(several[0], "a model of one label a photo", "one of several labels", remedy))
     names = points or {str(part.path): part.model.class_names for part in parts}
     check_same_names(names, what="points" if points else "classes")
     if points and len(set(points.values())) > 1:
         raise RunError(must_be("RUNS", "models whose points come in the same order", "other orders"))
+
+
+def _answers_several(model: Bundle | Ensemble) -> bool:
+    """Say whether a model has several heads, or gives several classes at once: those are not put to the vote yet."""
+    return isinstance(model, Bundle) and model.labels is not None and model.labels.form != "joint"
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[Ensemble, list[MemberSource]]:

@@ -85,9 +85,10 @@ def score_out_of_fold(runs: Sequence[RunFolder], table: SampleTable, *, seed: in
         seed: Of the intervals' resampling.
     """
     rows, parts = _rows_by_fold(runs, table)
+    first = len(PREDICTION_COLUMNS)
     logits = np.concatenate(
         [
-            logits_from_probabilities(part[:, len(PREDICTION_COLUMNS) :].to_numpy(), _temperature(run))
+            logits_from_probabilities(part[:, first : first + len(table.class_names)].to_numpy(), _temperature(run))
             for run, part in zip(runs, parts, strict=True)
         ]
     )

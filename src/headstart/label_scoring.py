@@ -81,9 +81,9 @@ class LabelScoring:
     def predictions(self) -> pl.DataFrame:
         """Rows of predictions.parquet: path, split, the true and predicted labels, then a probability of each output.
 
-        Of label columns: ``mask, mask_predicted, …`` and ``mask=no, mask=yes, …``; joint classes have ``label`` and
-        ``predicted`` before them, and a probability each. Of several labels in a cell: ``labels, predicted`` (joined by
-        ``" + "``) and a probability of each class.
+        Of label columns: ``mask, mask_predicted, …`` and ``mask=no, mask=yes, …``; joint classes have ``label,
+        predicted`` and a probability each before them, as any classification. Of several labels in a cell: ``labels,
+        predicted`` (joined by ``" + "``) and a probability of each class.
         """
         return pl.DataFrame(with_own_names([*self.rows.select("path", "split"), *prediction_columns(self)]))
 
@@ -168,7 +168,7 @@ def prediction_columns(scoring: LabelScoring) -> list[pl.Series]:
         return [*first, *marginals]
     joint = pl.Series(layout.combination_names, dtype=pl.String)
     label = joint[scoring.rows["label"].to_numpy()].alias("label")
-    return [label, joint[table.argmax(axis=1)].alias("predicted"), *first, *marginals, *outputs]
+    return [label, joint[table.argmax(axis=1)].alias("predicted"), *outputs, *first, *marginals]
 
 
 def _columns_of_labels(scoring: LabelScoring) -> tuple[list[pl.Series], list[pl.Series]]:

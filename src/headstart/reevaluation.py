@@ -148,7 +148,7 @@ def _with_labels_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTabl
     """Number the labels as the model does: of one label a photo, or of several."""
     if isinstance(bundle, Bundle) and bundle.labels is not None:
         return with_classes_of(bundle.labels, bundle.class_names, table)
-    if table.labels is not None:
+    if table.labels is not None and not table.has_plain_classes:
         got = ", ".join(table.labels.names)
         raise SourceError(must_be(str(table.root), "labelled with one label a photo", got, "Name one with --label."))
     return with_classes(bundle.class_names, table)

@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headstart.data.folders import some
-from headstart.data.splits import SplitReport, checked_validation_fraction, describe
+from headstart.data.label_strata import with_strata
+from headstart.data.splits import SplitReport, checked_validation_fraction, describe, strata_words
 from headstart.data.stratification import divide_units
 from headstart.data.table import SampleTable
 from headstart.errors import SplitError, must_be
@@ -69,7 +70,9 @@ def assign_folds(table: SampleTable, *, num_folds: int, seed: int) -> tuple[Samp
         ['5 folds of the 20 samples that are not test (seed 0), stratified by class: 4 · 4 · 4 · 4 · 4.']
     """
     rest = table.kept.filter(pl.col("split") != "test")
-    units, labels = rest["unit"].to_numpy(), rest["label"].fill_null(0).to_numpy().astype(np.int32)
+    units = rest["unit"].to_numpy()
+    rest, class_names = with_strata(rest, units, table)
+    labels = rest["label"].fill_null(0).to_numpy().astype(np.int32)
     num_units = len(np.unique(units))
     if num_units < num_folds:
         expected = f"at most {num_units}, the units (samples, or groups of them that stay together) that are not test"
@@ -79,11 +82,11 @@ def assign_folds(table: SampleTable, *, num_folds: int, seed: int) -> tuple[Samp
     frame = table.frame.drop("fold", strict=False).join(found, on="sample_id", how="left", maintain_order="left")
     frame = frame.with_columns(split=pl.when(pl.col("fold").is_null()).then("split").otherwise(pl.lit("train")))
     sizes = " · ".join(f"{size:,}" for size in np.bincount(fold, minlength=num_folds + 1)[1:])
-    strata = "" if rest["label"].null_count() == rest.height else ", stratified by class"
+    strata = strata_words(rest)
     together = f"; what belongs together stays together ({num_units:,} units)" if num_units < rest.height else ""
     of = f"{num_folds} folds of the {rest.height:,} samples that are not test (seed {seed})"
     line = f"{of}{strata}{together}: {sizes}."
-    return table.with_frame(frame), [line, *_lone_classes(table.class_names, labels, fold)]
+    return table.with_frame(frame), [line, *_lone_classes(class_names, labels, fold)]
 
 
 def table_of_fold(table: SampleTable, fold: int, recipe: Recipe) -> SampleTable:
@@ -101,7 +104,8 @@ def table_of_fold(table: SampleTable, fold: int, recipe: Recipe) -> SampleTable:
         SplitError: There is no share for validation, or what is left cannot be divided.
     """
     others = table.kept.filter(pl.col("fold") != fold)
-    units, labels = others["unit"].to_numpy(), others["label"].fill_null(0).to_numpy().astype(np.int32)
+    units = others["unit"].to_numpy()
+    labels = with_strata(others, units, table)[0]["label"].fill_null(0).to_numpy().astype(np.int32)
     validation = checked_validation_fraction(recipe)
     part = divide_units(units, labels, fractions=(1 - validation, validation), seed=recipe.seed)
     if not part.any():

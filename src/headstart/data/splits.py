@@ -150,11 +150,12 @@ def _dealt(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) -> _Dr
     shares = (1 - validation - test, validation, test)
     codes = _deal(kept, units, shares, recipe)
     percent = "/".join(f"{100 * share:g}" for share in shares)
-    how = f"Split {percent} at random (seed {recipe.seed}){_strata_words(kept)}{_units_words(units)}."
+    how = f"Split {percent} at random (seed {recipe.seed}){strata_words(kept)}{_units_words(units)}."
     return _Draft(codes, (how,))
 
 
-def _strata_words(kept: pl.DataFrame) -> str:
+def strata_words(kept: pl.DataFrame) -> str:
+    """Say by what kept rows are stratified, to stand after how they are dealt out."""
     if kept["label"].null_count() == kept.height:
         return ""
     return ", stratified by combination of labels" if "labels" in kept.columns else ", stratified by class"
@@ -290,7 +291,7 @@ def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, rec
     codes[is_free] = _deal(kept.filter(pl.Series(is_free)), units[is_free], shares, recipe)
     parts = [f"{name} ({100 * share:g} %)" for name, share in zip(SPLITS[1:], shares[1:], strict=True) if share]
     carved = " and ".join(parts)
-    how = f"{carved} carved out of its training part (seed {recipe.seed}){_strata_words(kept)}{_units_words(units)}"
+    how = f"{carved} carved out of its training part (seed {recipe.seed}){strata_words(kept)}{_units_words(units)}"
     return replace(draft, codes=codes, how=(*draft.how, how))
 
 

@@ -262,7 +262,8 @@ def _copy_member(member: MemberSource, target: Path) -> dict[str, Any]:
     source = find_bundle(member.folder)
     content = json.loads((source / METADATA_FILE).read_text(encoding="utf-8"))
     if member.temperature is not None:
-        content["temperature"] = member.temperature
+        content |= {"temperature": member.temperature}
+        content |= {"temperatures": [member.temperature]} if "temperatures" in content else {}
     link_or_copy(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
     write_json(target / METADATA_FILE, content)
     return content
