@@ -77,8 +77,6 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
 
 def _model_problems(recipe: Recipe) -> Iterator[str]:
     """Name settings of the model, and of several models, that do not go together."""
-    if recipe.folds is not None and recipe.labels.form != "single":
-        yield f"folds must be left out for several labels a photo; got {recipe.folds}"
     if recipe.folds is not None and recipe.budget is not None:
         yield f"budget must be left out beside folds; got {recipe.budget!r}"
     if recipe.pooling != "own" and recipe.head in MAP_HEADS:
