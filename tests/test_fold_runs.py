@@ -162,6 +162,24 @@ def test_the_bundle_of_probes_says_what_was_scored(probed, digits):
     assert [answer.probability for answer in answers] == pytest.approx(stated, abs=2e-3)
 
 
+def test_folds_on_augmented_views_go_through_each_view_once(digits, tmp_path):
+    views = PROBE | {"views": 2, "store_dir": str(tmp_path / "store"), "epochs": 1}
+    run = headstart.train(digits, out=tmp_path / "run", **views)
+    passes = [json.loads((run.path / f"fold-{fold}/probe/probe.json").read_text())["num_images"] for fold in (1, 2, 3)]
+    assert passes == [300 + 2 * 255, 0, 0]
+
+
+def test_frozen_blocks_run_once_for_all_folds_and_change_nothing(digits, tmp_path, capsys):
+    settings = TUNED | {"folds": 2, "unfreeze": 1, "augment": "none", "store_dir": str(tmp_path / "store")}
+    kept = headstart.train(digits, out=tmp_path / "kept", **settings)
+    assert capsys.readouterr().out.count("the activations were there already") == 1  # in the second fold
+    store = next((tmp_path / "store").rglob("features"))
+    assert len(list(store.glob("features-*.npy"))) == 3  # of the probe, of training, as in use
+    alone = headstart.train(digits, out=tmp_path / "alone", **settings | {"cache_gb": 1e-9})
+    first, second = (pl.read_csv(run.path / "fold-2/history.csv")["train_loss"] for run in (kept, alone))
+    assert first.to_numpy() == pytest.approx(second.to_numpy(), rel=1e-3)
+
+
 # --- resuming
 
 

@@ -45,7 +45,8 @@ def evaluate_ensemble(
     else:
         with tempfile.TemporaryDirectory(prefix="headstart-") as unpacked:
             views = _other_views(run, ensemble, recipe, out / "unpacked" if out else Path(unpacked))
-    how, table = scoring_recipe(run, recipe), views[0].table
+    num_keypoints = ensemble.keypoints.num_keypoints if ensemble.keypoints else None
+    how, table = scoring_recipe(run, recipe, num_keypoints=num_keypoints), views[0].table
     said = ask_members(ensemble, views, how, chosen=lambda rows: rows.filter(pl.col("split") == "test"))
     scoring = score_votes(said, ensemble.weights, table, how, splits=("test",))
     for line in scoring.describe():

@@ -73,7 +73,7 @@ class EnsembleScoring:
     def to_metrics_json(self) -> dict[str, Any]:
         """Give what ``metrics.json`` says beside the scores of the vote: those of members, and the gain."""
         as_dict = {
-            split: {"gain": _as_dict(self.gain[split]), "members": list(map(_as_dict, scores))}
+            split: {"gain": self.gain[split].as_json(), "members": [one.as_json() for one in scores]}
             for split, scores in self.member_scores.items()
         }
         return {"vote": as_dict}
@@ -85,11 +85,8 @@ class EnsembleScoring:
         value, low, high = (in_percent * one for one in (gain.value, gain.low, gain.high))
         what = "points of NME" if isinstance(self.vote, KeypointScoring) else "points of accuracy"
         better = f"{abs(value):.2f} {what} {'better' if value >= 0 else 'worse'}"
-        return f"The {num_members} together are {better} than one of them (gain {low:.2f} to {high:.2f})."
-
-
-def _as_dict(score: Score) -> dict[str, float]:
-    return {"value": score.value, "low": score.low, "high": score.high}
+        interval = f"gain {low:.2f} to {high:.2f}" if gain.has_interval else "all of one group: no interval"
+        return f"The {num_members} together are {better} than one of them ({interval})."
 
 
 def open_views(ensemble: Ensemble, table: SampleTable, recipe: Recipe) -> list[PreparedData]:

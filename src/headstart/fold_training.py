@@ -39,7 +39,7 @@ from headstart.training.fit import choose_device, probe_features
 TrainOne = Callable[[RunFolder, Network, PreparedData], tuple[Any, Any]]
 """Fits, scores and publishes one run; gives what training chose, and the scores."""
 
-_FACTS: Final = ("weights", "leaks", "account", "ancestors", "ancestry")
+_FACTS: Final = ("weights", "training", "leaks", "account", "ancestors", "ancestry", "store_size")
 """What a fold has in common with the whole."""
 
 

@@ -75,9 +75,8 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
 
 
 def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData) -> AnyScoring:
-    how = scoring_recipe(run, recipe)
+    how = scoring_recipe(run, recipe, num_keypoints=bundle.keypoints.num_keypoints if bundle.keypoints else None)
     if bundle.keypoints is not None:
-        check_nme_points(how, bundle.keypoints.num_keypoints)
         return score_keypoints(bundle.network, found.table, found.store, how, splits=("test",))
     if bundle.labels is not None:
         return score_labels(
@@ -90,11 +89,14 @@ def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData)
     )  # fmt: skip
 
 
-def scoring_recipe(run: RunFolder, recipe: Recipe) -> Recipe:
+def scoring_recipe(run: RunFolder, recipe: Recipe, *, num_keypoints: int | None) -> Recipe:
     """Give the run's recipe with what the user named anew: how errors of points are measured, which part is seen."""
     asked = {name: getattr(recipe, name) for name in _NORMALISERS} if _names_normaliser(recipe) else {}
     asked |= {name: getattr(recipe, name) for name in _CROPS} if _names_crop(recipe) else {}
-    return run.recipe.model_copy(update={"num_threads": recipe.num_threads, **asked})
+    how = run.recipe.model_copy(update={"num_threads": recipe.num_threads, **asked})
+    if num_keypoints is not None:
+        check_nme_points(how, num_keypoints)
+    return how
 
 
 def save_scores(scoring: AnyScoring, table: SampleTable, out: Path, **more: Any) -> None:

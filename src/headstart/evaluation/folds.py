@@ -33,7 +33,7 @@ class FoldScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Give what ``metrics.json`` says of it."""
-        scores = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in self.scores.items()}
+        scores = {name: one.as_json() for name, one in self.scores.items()}
         about = {"fold": self.fold, "held_out": self.num_held_out, "chosen": self.stage, "chosen_epoch": self.epoch}
         return about | {"scores": scores}
 

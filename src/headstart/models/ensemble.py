@@ -66,10 +66,11 @@ class JointNetwork(nn.Module):
             the frame, shape (n, networks, keypoints, 2).
         """
         images: dict[tuple[Any, ...], Tensor] = {}
-        features: dict[tuple[int, str], Tensor] = {}
+        features: dict[tuple[Any, ...], Tensor] = {}
         said: list[Tensor] = []
         for number, network in enumerate(cast("Iterable[Network]", self.networks)):
-            norm, trunk = (network.contract.mean, network.contract.std), (id(network.backbone), network.head.takes)
+            norm = (network.contract.mean, network.contract.std)
+            trunk = (id(network.backbone), network.head.takes, network.pooling)
             if trunk not in features:
                 if norm not in images:
                     images[norm] = _normalised(pixels, network.scale, network.offset)

@@ -35,15 +35,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """Activations of one split, a row a sample.
+    """Activations of one split.
 
     Attributes:
-        values: One array for each view, float32, shape (samples, *cut.shape), memory-mapped.
-        maps_for: Gives the maps of some samples in a view: targets move with them.
+        values: One array for each view, float32, shape (samples that were run, *cut.shape), memory-mapped.
+        maps_for: Gives the maps of some of these samples in a view: targets move with them.
+        rows: Where the samples of the split stand among those that were run.
     """
 
     values: Sequence[NDArray[np.float32]]
     maps_for: Sequence[Callable[[NDArray[np.integer]], Maps]]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class KeptActivations:
 
 
 def keep_activations(
-    network: Network, samples: Sequence[Any], store: PixelStore, recipe: Recipe, *, task: Task
+    network: Network, samples: Sequence[Any], store: PixelStore, recipe: Recipe, *, task: Task, among: Any = None
 ) -> KeptActivations | None:
     """Run the frozen part of a network once, where that can stand for running it in every epoch.
 
@@ -66,6 +68,8 @@ def keep_activations(
         store: The pixels.
         recipe: ``unfreeze``, ``views``, the augmentation, ``cache_gb``, ``epochs``.
         task: Draws the views.
+        among: Samples that are run in place of both splits, with theirs among them: with folds all that are in some
+            fold, so that all folds share what is kept.
 
     Returns:
         None where the network trains from its first block on, where photos change with every epoch, or where the
@@ -83,18 +87,19 @@ def keep_activations(
     if cut is None:
         return None
     num_views = max(recipe.views, 1)
-    num_images = len(samples[0].records) * num_views + len(samples[1].records)
+    train, validation = samples if among is None else (among, among)
+    num_images = len(train.records) * num_views + len(validation.records)
     gigabytes = num_images * cut.bytes_per_image / 1e9
     if gigabytes > recipe.cache_gb:
         say(f"The frozen blocks' output is not kept: its {gigabytes:.1f} GB are over --cache-gb {recipe.cache_gb:g}.")
         return None
     logs: list[InferenceLog] = []
     keep = partial(_keep, network, cut, store, recipe, logs=logs)
-    train_maps = [partial(task.draw, samples[0], contract=network.contract, epoch=view) for view in range(num_views)]
+    train_maps = [partial(task.draw, train, contract=network.contract, epoch=view) for view in range(num_views)]
     kept = KeptActivations(
         cut,
-        keep(samples[0], train_maps, "train"),
-        keep(samples[1], [_in_use(samples[1], network.contract)], "validation"),
+        keep(train, train_maps, "train", own=samples[0]),
+        keep(validation, [_in_use(validation, network.contract)], "validation", own=samples[1]),
     )
     say(_saving(logs, recipe, num_views=num_views, num_train=len(samples[0].records), gigabytes=gigabytes, at=cut.at))
     return kept
@@ -117,6 +122,7 @@ def _keep(
     maps: Sequence[Callable[[NDArray[np.integer]], Maps]],
     split: str,
     *,
+    own: Any,
     logs: list[InferenceLog],
 ) -> Kept:
     values = []
@@ -129,7 +135,7 @@ def _keep(
         )  # fmt: skip
         values.append(cache.values)
         logs.append(cache.log)
-    return Kept(values, maps)
+    return Kept(values, maps, np.searchsorted(samples.sample_ids, own.sample_ids))
 
 
 def _saving(
@@ -178,8 +184,9 @@ class ActivationLoader:
                 yield batch
 
     def _batch(self, positions: NDArray[np.int64]) -> Batch:
-        values = torch.from_numpy(np.ascontiguousarray(self.kept.values[self.view][positions]))
-        affine = self.kept.maps_for[self.view](positions).affine
+        rows = self.kept.rows[positions]
+        values = torch.from_numpy(np.ascontiguousarray(self.kept.values[self.view][rows]))
+        affine = self.kept.maps_for[self.view](rows).affine
         return Batch(values.contiguous(memory_format=_layout(values)), positions, affine)
 
 

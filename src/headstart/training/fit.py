@@ -164,7 +164,10 @@ def _probe(
     seconds, num_images = dict(cache.log.seconds), cache.log.num_images
     views = [train]
     if recipe.views:
-        views, logs = view_features(network, samples[0], store, recipe, task=task)
+        among = _samples_of_all_folds(task, table, store, recipe)
+        views, logs = view_features(
+            network, samples[0], store, recipe, task=task, among=samples[0] if among is None else among
+        )
         for log in logs:
             seconds |= {part: seconds.get(part, 0.0) + value for part, value in log.seconds.items()}
             num_images += log.num_images
@@ -190,6 +193,11 @@ def _probe(
     }
 
 
+def _samples_of_all_folds(task: Task, table: SampleTable, store: PixelStore, recipe: Recipe) -> Any:
+    """Give what is in some fold, for what all folds share; None where there are no folds."""
+    return task.samples(table.kept.filter(pl.col("fold").is_not_null()), store) if recipe.folds else None
+
+
 def _target_features(cache: FeatureCache, samples: Any, network: Network, task: Task) -> TargetFeatures:
     positions, contract = np.arange(len(samples)), network.contract
     maps = contract.view(samples.stored_sizes, boxes=samples.boxes)
@@ -198,7 +206,7 @@ def _target_features(cache: FeatureCache, samples: Any, network: Network, task: 
 
 
 def view_features(
-    network: Network, samples: Any, store: PixelStore, recipe: Recipe, *, task: Task
+    network: Network, samples: Any, store: PixelStore, recipe: Recipe, *, task: Task, among: Any
 ) -> tuple[list[TargetFeatures], list[InferenceLog]]:
     """Give the frozen backbone's features of each augmented view of the training samples, computed once.
 
@@ -208,18 +216,20 @@ def view_features(
         store: The pixels.
         recipe: ``views`` and the augmentation.
         task: Draws the views: the augmentation of the first epochs.
+        among: The samples that are run, those of training among them: with folds all that are in some fold, so that
+            all folds share one cache.
     """
-    found, logs, everything = [], [], np.arange(len(samples.records))
+    found, logs, rows = [], [], np.searchsorted(among.sample_ids, samples.sample_ids)
     for number in range(recipe.views):
-        maps_for = partial(task.draw, samples, contract=network.contract, epoch=number)
+        maps_for = partial(task.draw, among, contract=network.contract, epoch=number)
         title = f"computing features, view {number + 1}/{recipe.views}"
-        view = view_of(samples, recipe, number=number, title=title, maps_for=maps_for)
+        view = view_of(among, recipe, number=number, title=title, maps_for=maps_for)
         cache = cache_features(
-            network, store, samples.records, folder=store.directory / "features", boxes=samples.boxes, view=view,
+            network, store, among.records, folder=store.directory / "features", boxes=among.boxes, view=view,
             num_threads=recipe.num_threads,
         )  # fmt: skip
-        targets = task.targets(samples, everything, maps_for(everything).affine, network.contract)
-        found.append(TargetFeatures.from_arrays(cache.values, targets, samples))
+        targets = task.targets(among, rows, maps_for(rows).affine, network.contract)
+        found.append(TargetFeatures.from_arrays(cache.values[rows], targets, samples))
         logs.append(cache.log)
     return found, logs
 
@@ -303,11 +313,12 @@ def _fine_tune_process(
     task = make_task(recipe, table)
     history = History(folder, task.score_names, _rows_so_far(folder)) if fabric.is_global_zero else None
     samples = [samples_of(task, table, store, split) for split in _PROBE_SPLITS]
+    among = _samples_of_all_folds(task, table, store, recipe)
     network.to(fabric.device).unfreeze(recipe.unfreeze)
     tuning = FineTuning(
         fabric,
         network,
-        TrainingData(store, *samples, kept=keep_activations(network, samples, store, recipe, task=task)),
+        TrainingData(store, *samples, kept=keep_activations(network, samples, store, recipe, task=task, among=among)),
         task=task,
         recipe=recipe,
         folder=folder,
