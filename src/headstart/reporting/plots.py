@@ -83,17 +83,17 @@ def line_chart(
     left = max(text_width(label) for label in labels) + 8
     across = Scale(min(x), max(*x, min(x) + 1), left + 8, CHART_WIDTH - 12)
     down = Scale(ticks[0], ticks[-1], CHART_HEIGHT - 38, PLOT_TOP)
-    shapes = [text(title, (0, 13), "plot-title"), *legend([one for one, _ in drawn])]
+    value = None if best is None else series[-1].values[best]
+    told = "" if value is None else f"best {_worded(value, as_percent=as_percent)}"
+    room = CHART_WIDTH - text_width(told) - (12 if told else 0)
+    shapes = [text(shortened(title, room), (0, 13), "plot-title"), *legend([one for one, _ in drawn])]
     shapes += grid_lines(ticks, labels, down, left=left)
     shapes += _epochs_below(x, across)
     for one, points in drawn:
         shapes += curve([(across.at(at), down.at(value)) for at, value in points], one.style)
-    value = None if best is None else series[-1].values[best]
     if best is not None and value is not None:
         shapes.append(circle((across.at(x[best]), down.at(value)), 4.5, "best"))
-        shapes.append(
-            text(f"best {_worded(value, as_percent=as_percent)}", (CHART_WIDTH, 13), "best-label", anchor="end")
-        )
+        shapes.append(text(told, (CHART_WIDTH, 13), "best-label", anchor="end"))
     return picture((CHART_WIDTH, CHART_HEIGHT), shapes, alt=_describe_lines(title, drawn, as_percent=as_percent))
 
 

@@ -339,9 +339,10 @@ def describe_stages(network: Network, recipe: Recipe) -> list[str]:
     Raises:
         RecipeError: There is nothing in the network that the recipe names.
     """
-    stages = [recipe.unfreeze] + [what for _, what in recipe.later_stages]
     lines = []
-    for what, (epoch, _) in zip(stages, ((1, ""), *recipe.later_stages), strict=True):
+    for epoch, what in ((1, recipe.unfreeze), *recipe.later_stages):
+        network.unfreeze(what)
+        what = what if recipe.epochs else "none"  # what was asked for is checked all the same
         network.unfreeze(what)
         lines.append((f"from epoch {epoch}: " if epoch > 1 else "") + network.describe_training(what))
     network.freeze()
