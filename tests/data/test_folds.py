@@ -118,7 +118,7 @@ def test_a_fold_that_there_is_not_is_refused(settings):
 
 @pytest.mark.parametrize("settings", [{"budget": "10m"}, {"label": "mask,age"}])
 def test_what_goes_with_one_run_only_is_refused_beside_folds(settings):
-    with pytest.raises(RecipeError, match=r"must be left out (beside folds|for several labels)"):
+    with pytest.raises(RecipeError, match=r"must be left out (beside folds|for several heads)"):
         make_recipe({"folds": 3} | settings)
 
 
