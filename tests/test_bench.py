@@ -67,10 +67,11 @@ def test_a_network_trains_its_last_block_from_kept_activations_and_resumes_with_
     trained = load_file(whole.path / "checkpoints" / "last.safetensors")
     network = load_bundle(whole.path).network
     last_block = {f"backbone.{name}" for name in network.blocks[-1]}
-    for name, value in network.named_parameters():
-        moved = not trained[f"network.{name}"].equal(frozen[name])
-        assert moved == (name in last_block or name.startswith("head.")), name
-        assert value.isfinite().all()
+    moved = {name for name in dict(network.named_parameters()) if not trained[f"network.{name}"].equal(frozen[name])}
+    assert {name for name in moved if not name.startswith("head.")} <= last_block
+    assert moved & last_block
+    assert "head.linear.weight" in moved
+    assert all(value.isfinite().all() for value in trained.values())
     steps, take_step = iter(range(3)), FineTuning.train_step
 
     def interrupted(self, batch):
@@ -193,7 +194,7 @@ def _see_the_effect(option, run, history, network):
         assert [line.startswith(("training the last 1", "from epoch 2")) for line in facts["training"]] == [True, True]
     elif option == "pooled":
         assert network.head.linear.in_features == 32
-        assert network.head.norm.num_features == 2 * 320
+        assert network.head.norm.num_features == 2 * 1280
     elif option == "views":
         assert history["stage"].unique().to_list() == ["probe"]
         assert history.height == 4
