@@ -78,7 +78,8 @@ def main(title: str, contestants: Mapping[str, Settings], *, heavier: Sequence[s
     print("\n".join(lines))
     judged = [name for name in contestants if name not in heavier]
     aims = [Aim(f"step-{name}", steps[name][0], STEP_AIM, at_most=True, spread=steps[name][1]) for name in judged[1:]]
-    notes = [f"validation accuracy after {EPOCHS} epochs, mean and 95 % interval over seeds:", "```", *lines, "```"]
+    table = "\n".join(f"  {line}" for line in ("```", *lines, "```"))
+    notes = [f"validation accuracy after {EPOCHS} epochs, mean and 95 % interval over seeds:\n\n{table}\n"]
     finish(aims, packages=("headstart", "torch", "timm"), record=arguments.record, notes=notes)
 
 
@@ -101,7 +102,7 @@ def _on_features(found: PreparedData, network: Network, settings: Settings, argu
         for split in ("train", "validation"):
             samples = samples_of(task, found.table, found.store, split)
             cache = cache_features(network, found.store, samples.records, folder=found.store.directory / "features")
-            targets = (torch.from_numpy(samples.labels),)
+            targets = (torch.from_numpy(samples.labels.copy()),)
             parts.append(TargetFeatures.from_arrays(cache.of(samples.records), targets, samples))
         head = new_network(recipe.updated(weights="none"), len(found.table.class_names)).head
         result = fit_probe(head, parts[:1], parts[1], probe_recipe(recipe), task=task, contract=network.contract)

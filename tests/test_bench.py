@@ -190,7 +190,7 @@ def _see_the_effect(option, run, history, network):
     rows = history.filter(pl.col("stage") == "fine-tune")
     facts = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     if option == "sgd-step":
-        assert rows["lr"].to_list() == pytest.approx([1e-2, 1e-3])
+        assert rows["lr"].to_list() == pytest.approx([1e-3, 1e-4])
     elif option == "staged":
         assert [line.startswith(("training the last 1", "from epoch 2")) for line in facts["training"]] == [True, True]
     elif option == "pooled":

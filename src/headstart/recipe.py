@@ -270,7 +270,11 @@ class Recipe(BaseModel):
         "adamw", "any of timm's: adamw, adam, sgd, nesterov, rmsprop, madgrad, lion, lamb, ...", group="Training"
     )
     momentum: Fraction = _field(0.9, "of sgd, nesterov, rmsprop, madgrad and their kin", group="Training")
-    lr: Positive = _field(3e-4, "highest learning rate of fine-tuning; sgd: 0.01, lion: 3e-5", group="Training")
+    lr: Positive = _field(
+        3e-4,
+        "highest learning rate of fine-tuning; sgd: 0.001, lion and madgrad: 1e-4, rmsprop: 3e-5",
+        group="Training",
+    )
     views: Annotated[int, Field(ge=0)] = _field(
         0,
         "augmented views of each training photo that are cached where the backbone is frozen; 0: as it is",

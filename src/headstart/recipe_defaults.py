@@ -36,10 +36,17 @@ CLASS_DEFAULTS: Final[dict[str, Any]] = {"loss": "cross_entropy", "monitor": "ac
 MULTI_DEFAULTS: Final[dict[str, Any]] = {"loss": "bce", "monitor": "mean_average_precision"}
 """The same of several labels in one cell: a yes or no for each class."""
 
-OPTIMIZER_LRS: Final[dict[str, float]] = {
-    "sgd": 1e-2, "momentum": 1e-2, "nesterov": 1e-2, "sgdw": 1e-2, "nesterovw": 1e-2, "lion": 3e-5,
-}  # fmt: skip
-"""Highest learning rates where the one of Adam and its kin is wrong by far."""
+_PLAIN: Final = ("sgd", "momentum", "nesterov", "sgdw", "nesterovw")
+
+OPTIMIZER_LRS: Final[dict[str, float]] = {**dict.fromkeys(_PLAIN, 1e-3), "lion": 1e-4, "madgrad": 1e-4, "rmsprop": 3e-5}
+"""Highest learning rates of fine-tuning where the one of Adam and its kin is wrong by far.
+
+Tried on scenes for three epochs from a fresh head. At ten times these rates accuracy was 25 % and not 70 for sgd, 23 and
+not 78 for rmsprop; at three times 59 and not 75 for madgrad; at a third 56 and not 77 for lion.
+"""
+
+HEAD_LRS: Final[dict[str, float]] = {**dict.fromkeys(_PLAIN, 0.1), "lion": 3e-4}
+"""Likewise of a head on cached features, where 3e-3 is the others'."""
 
 DECOUPLED_DECAY: Final = 0.02
 """Weight decay of optimizers that subtract it from the weights themselves (AdamW and those named like it, Lion)."""
@@ -107,7 +114,10 @@ def following_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     found["lr"] = OPTIMIZER_LRS.get(optimizer, 1e-3 if is_keypoints else 3e-4)
     found["weight_decay"] = DECOUPLED_DECAY if optimizer.endswith("w") or optimizer == "lion" else 0.0
     if _trains_the_head_alone(settings):
-        frozen = {"epochs": settings.get("probe_epochs", 60), "lr": settings.get("probe_lr", found["lr"] * 10)}
+        frozen = {
+            "epochs": settings.get("probe_epochs", 60),
+            "lr": settings.get("probe_lr", HEAD_LRS.get(optimizer, 3e-3)),
+        }
         found |= frozen | {"batch_size": 128}
     found |= SCHEDULE_SETTINGS.get(str(settings.get("schedule", "cosine")), {})
     if is_keypoints:

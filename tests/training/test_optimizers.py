@@ -97,7 +97,7 @@ def test_sgd_looks_ahead_only_where_it_is_asked_to():
 def test_rates_and_decay_follow_the_optimizer_where_they_are_not_given():
     adam, sgd = make_recipe({"optimizer": "adam"}), make_recipe({"optimizer": "sgd"})
     assert (adam.lr, adam.weight_decay) == (3e-4, 0.0)
-    assert (sgd.lr, sgd.weight_decay) == (1e-2, 0.0)
+    assert (sgd.lr, sgd.weight_decay) == (1e-3, 0.0)
     assert make_recipe({"optimizer": "sgd", "lr": 0.5, "weight_decay": 1e-4}).lr == 0.5
     assert make_recipe({}).updated(optimizer="sgd").weight_decay == 0.0
 
