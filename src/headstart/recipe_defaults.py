@@ -41,8 +41,8 @@ _PLAIN: Final = ("sgd", "momentum", "nesterov", "sgdw", "nesterovw")
 OPTIMIZER_LRS: Final[dict[str, float]] = {**dict.fromkeys(_PLAIN, 1e-3), "lion": 1e-4, "madgrad": 1e-4, "rmsprop": 3e-5}
 """Highest learning rates of fine-tuning where the one of Adam and its kin is wrong by far.
 
-Tried on scenes for three epochs from a fresh head. At ten times these rates accuracy was 25 % and not 70 for sgd, 23 and
-not 78 for rmsprop; at three times 59 and not 75 for madgrad; at a third 56 and not 77 for lion.
+Tried on scenes for three epochs from a fresh head. At ten times these rates accuracy was 25 % and not 70 for sgd, 23
+and not 78 for rmsprop; at three times 59 and not 75 for madgrad; at a third 56 and not 77 for lion.
 """
 
 HEAD_LRS: Final[dict[str, float]] = {**dict.fromkeys(_PLAIN, 0.1), "lion": 3e-4}
