@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import islice
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from headstart.data.augmentation import Maps, render_batch, render_images
 from headstart.data.geometry import Affines, Pixels, Windows, find_windows
 from headstart.errors import HeadstartError, all_at_once, must_be
+
+Produced = TypeVar("Produced")
 
 PREFETCH: Final = 3
 """Batches under way or waiting. Two keep the threads busy; the third bridges a slow step."""
@@ -252,15 +254,26 @@ def _ahead_on_device(batches: Iterator[Batch]) -> Iterator[Batch]:
             batch = next(batches, None)
             return None if batch is None else (batch, stream.record_event())
 
-    with ThreadPoolExecutor(1, thread_name_prefix="headstart-device") as thread:
-        ahead = thread.submit(prepared)
+    for batch, is_ready in one_ahead(prepared, thread_name="headstart-device"):
+        current = torch.cuda.current_stream()
+        current.wait_event(is_ready)
+        batch.pixels.record_stream(current)  # else its memory could be given away while the step still reads it
+        yield batch
+
+
+def one_ahead(produce: Callable[[], Produced | None], *, thread_name: str) -> Iterator[Produced]:
+    """Give what a function produces until it gives None; a thread produces the next while the last is in use.
+
+    Examples:
+        >>> numbers = iter(range(3))
+        >>> list(one_ahead(lambda: next(numbers, None), thread_name="numbers"))
+        [0, 1, 2]
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix=thread_name) as thread:
+        ahead = thread.submit(produce)
         while (found := ahead.result()) is not None:
-            ahead = thread.submit(prepared)
-            batch, is_ready = found
-            current = torch.cuda.current_stream()
-            current.wait_event(is_ready)
-            batch.pixels.record_stream(current)  # else its memory could be given away while the step still reads it
-            yield batch
+            ahead = thread.submit(produce)
+            yield found
 
 
 def _num_cores() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.data.augmentation import Maps
-from headstart.data.batches import Batch
+from headstart.data.batches import Batch, one_ahead
 from headstart.models.inference import InferenceLog
 from headstart.models.trunk import Cut, Trunk, find_cut
 from headstart.progress import say
@@ -77,11 +76,10 @@ def keep_activations(
     """
     if recipe.unfreeze in ("all", "none") or recipe.unfreeze_later or recipe.num_devices > 1:
         return None
-    if recipe.cutmix or recipe.mixup or not (recipe.views or task.policy.is_identity):
-        if not (recipe.cutmix or recipe.mixup):
-            say(
-                "The frozen blocks run in every epoch, as photos are augmented anew; --views 4 would keep four of each."
-            )
+    if recipe.cutmix or recipe.mixup:
+        return None
+    if not (recipe.views or task.policy.is_identity):
+        say("The frozen blocks run in every epoch, as photos are augmented anew; --views 4 would keep four of each.")
         return None
     cut = find_cut(network)
     if cut is None:
@@ -174,14 +172,12 @@ class ActivationLoader:
     def __iter__(self) -> Iterator[Batch]:
         starts = range(self.first_batch * self.batch_size, len(self.order), self.batch_size)
         parts = [self.order[start : start + self.batch_size] for start in starts]
-        with ThreadPoolExecutor(1, thread_name_prefix="headstart-activations") as thread:
-            ahead = [thread.submit(self._batch, part) for part in parts[:1]]
-            for number in range(len(parts)):
-                start = time.perf_counter()
-                batch = ahead.pop().result()
-                ahead = [thread.submit(self._batch, part) for part in parts[number + 1 : number + 2]]
-                self.seconds["wait"] += time.perf_counter() - start
-                yield batch
+        batches = map(self._batch, parts)
+        start = time.perf_counter()
+        for batch in one_ahead(lambda: next(batches, None), thread_name="headstart-activations"):
+            self.seconds["wait"] += time.perf_counter() - start
+            yield batch
+            start = time.perf_counter()
 
     def _batch(self, positions: NDArray[np.int64]) -> Batch:
         rows = self.kept.rows[positions]

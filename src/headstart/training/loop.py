@@ -238,8 +238,7 @@ class FineTuning:
 
     def train_step(self, batch: Batch) -> None:
         """Train on one batch: learning rate, forward, backward, optimizer, moving average."""
-        counters, recipe = self.counters, self.recipe
-        done = counters.epoch * self.steps_per_epoch + counters.step
+        counters, recipe, done = self.counters, self.recipe, self._steps_done
         set_lr(self.optimizer, self._lr(done))
         torch.manual_seed(int(words(recipe.seed, stream="torch", epoch=0, indices=[done], count=1)[0, 0]))
         pixels, targets = self._inputs(batch, done)
