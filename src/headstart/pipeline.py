@@ -300,37 +300,44 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
     with run.timed("pass over the files"):
         found = prepare(table, recipe, image_size=network.contract.image_size, with_splits=False)
     with run.timed("split"):
-        table, lines = with_folds(*assign_splits(found.table, recipe), recipe)
-        for line in lines:
-            say(line)
-        save_split(table, run.path / "split.parquet")
-        if table.keypoints is not None:
-            from headstart.keypoint_scoring import check_scorable
-            from headstart.training.tasks import keypoint_policy
-
-            check_scorable(table, recipe)
-            keypoint_policy(recipe, table.keypoints)
-        account = describe_account(found.account, with_splits=False)
-        account += found.keypoints.lines if found.keypoints else ()
-        if recipe.from_run is not None:
-            from headstart.ancestry import ancestors_of, seen_before
-
-            run.note(ancestors=ancestors_of(Path(recipe.from_run)))
-            seen = seen_before(run.facts["ancestors"], table, in_folds=recipe.folds is not None)
-            lines += seen
-            for line in seen:
-                say(line)
-        leaks = [line for line in lines if line.startswith("Leak ")]
-        run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
-        if recipe.class_weights:
-            from headstart.training.class_weights import class_weights, describe_weights
-
-            weights = class_weights(recipe, table)
-            run.note(training=[*run.facts["training"], describe_weights(weights, table.output_names)])
-        table.save(table_file)
+        table = _split(run, found)
     for line in run.facts["weights"]:
         say(line)
     return replace(found, table=table), network
+
+
+def _split(run: RunFolder, found: PreparedData) -> SampleTable:
+    """Split the checked samples, refuse what could not be trained on, and write down table, account and split."""
+    recipe = run.recipe
+    table, lines = with_folds(*assign_splits(found.table, recipe), recipe)
+    for line in lines:
+        say(line)
+    save_split(table, run.path / "split.parquet")
+    if table.keypoints is not None:
+        from headstart.keypoint_scoring import check_scorable
+        from headstart.training.tasks import keypoint_policy
+
+        check_scorable(table, recipe)
+        keypoint_policy(recipe, table.keypoints)
+    account = describe_account(found.account, with_splits=False)
+    account += found.keypoints.lines if found.keypoints else ()
+    if recipe.from_run is not None:
+        from headstart.ancestry import ancestors_of, seen_before
+
+        run.note(ancestors=ancestors_of(Path(recipe.from_run)))
+        seen = seen_before(run.facts["ancestors"], table, in_folds=recipe.folds is not None)
+        lines += seen
+        for line in seen:
+            say(line)
+    leaks = [line for line in lines if line.startswith("Leak ")]
+    run.note(account=[*table.notes, *account], split=lines, leaks=leaks)
+    if recipe.class_weights:
+        from headstart.training.class_weights import class_weights, describe_weights
+
+        weights = class_weights(recipe, table)
+        run.note(training=[*run.facts["training"], describe_weights(weights, table.output_names)])
+    table.save(run.path / "table.parquet")
+    return table
 
 
 def _make_network(run: RunFolder, table: SampleTable) -> Network:
