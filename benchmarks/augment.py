@@ -23,7 +23,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from harness import Aim, data_folder, finish, interleaved, parse_arguments, ratio
-from headstart.data.augmentation import PRESETS, draw_maps, render_images
+from headstart.data.augmentation import PRESETS, draw_maps
+from headstart.data.rendering import render_images
 from headstart.models.backbones import InputContract
 
 CONTRACT = InputContract((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

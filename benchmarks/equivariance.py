@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from harness import Aim, finish, parse_arguments
 from headstart.data import geometry
-from headstart.data.augmentation import AugmentationPolicy, draw_maps, render_batch, render_images
+from headstart.data.augmentation import AugmentationPolicy, draw_maps
+from headstart.data.rendering import render_batch, render_images
 
 SIZE, FRAME, SIGMA = (256, 320), (256, 256), 3.0
 POLICY = AugmentationPolicy(rotation=45, scale=0.2, shift=0.05, horizontal_flip=0.5)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from headstart.data import augmentation, geometry
+from headstart.data import augmentation, geometry, rendering
 from headstart.data.augmentation import PRESETS, AugmentationPolicy, colour_maps, draw_maps, evaluation_maps
 from headstart.errors import HeadstartError
 from headstart.recipe import Recipe
@@ -148,13 +148,13 @@ def test_opencv_and_torch_paths_show_the_same(preset, fit):
     sizes = np.array([photo.shape[:2] for photo in stored])
     options = {"image_size": image_size, "fit": fit, "crop_fraction": 0.875}
     maps = draw_maps(PRESETS[preset], seed=1, epoch=2, sample_ids=np.arange(20), sizes=sizes, **options)
-    by_opencv = augmentation.render_images(stored, maps, image_size=image_size)
+    by_opencv = rendering.render_images(stored, maps, image_size=image_size)
     windows = geometry.find_windows(maps.affine, sizes, image_size=image_size, border=maps.border)
     padded = np.empty((20, *windows.sizes.max(axis=0), 3), np.uint8)
     for index, photo in enumerate(stored):
         windows.place(photo, index, padded)
     moved = replace(maps, affine=windows.affine)
-    by_torch = augmentation.render_batch(torch.from_numpy(padded), moved, sizes=windows.sizes, image_size=image_size)
+    by_torch = rendering.render_batch(torch.from_numpy(padded), moved, sizes=windows.sizes, image_size=image_size)
     off = np.abs(by_torch.numpy().astype(int) - by_opencv)
     assert off.mean(axis=(1, 2, 3)).max() <= 0.5  # the promise is 2; OpenCV 5 gives 0.06
     assert (off > 4).mean() < 1e-3
@@ -164,7 +164,7 @@ def test_opencv_and_torch_paths_show_the_same(preset, fit):
 def test_stored_at_evaluation_size_is_shown_bit_for_bit():
     photo = photos()[0]
     maps = evaluation_maps([(64, 64)], image_size=(56, 56), fit="crop", crop_fraction=0.875)
-    assert np.array_equal(augmentation.render(photo, maps, image_size=(56, 56)), photo[4:60, 4:60])
+    assert np.array_equal(rendering.render(photo, maps, image_size=(56, 56)), photo[4:60, 4:60])
 
 
 def test_rendering_writes_where_it_is_told():
@@ -172,10 +172,10 @@ def test_rendering_writes_where_it_is_told():
     sizes = [photo.shape[:2] for photo in stored]
     common = {"image_size": (56, 48), "fit": "crop", "crop_fraction": 0.875}
     maps = draw_maps(PRESETS["strong"], seed=0, epoch=0, sample_ids=range(5), sizes=sizes, **common)
-    returned = augmentation.render_images(stored, maps, image_size=(56, 48), out=out)
+    returned = rendering.render_images(stored, maps, image_size=(56, 48), out=out)
     assert returned is out
-    assert np.array_equal(out, augmentation.render_images(stored, maps, image_size=(56, 48)))
-    assert np.array_equal(out[2], augmentation.render(stored[2], maps[2:3], image_size=(56, 48)))
+    assert np.array_equal(out, rendering.render_images(stored, maps, image_size=(56, 48)))
+    assert np.array_equal(out[2], rendering.render(stored[2], maps[2:3], image_size=(56, 48)))
 
 
 def test_rendering_leaves_the_stored_photos_alone():
@@ -185,7 +185,7 @@ def test_rendering_leaves_the_stored_photos_alone():
     sizes = [photo.shape[:2] for photo in stored]
     maps = evaluation_maps(sizes, image_size=(56, 48), fit="letterbox", crop_fraction=1)
     maps = replace(maps, colour=colour_maps(brightness=[1.5] * 5, contrast=[1] * 5, saturation=[1] * 5, hue=[0] * 5))
-    augmentation.render_images(stored, maps, image_size=(56, 48))
+    rendering.render_images(stored, maps, image_size=(56, 48))
     assert all(np.array_equal(*pair) for pair in zip(stored, photos(), strict=True))
 
 
@@ -193,7 +193,7 @@ def test_colours_are_changed_by_the_matrix_and_clipped():
     photo = photos()[0]
     colour = colour_maps(brightness=[1.7], contrast=[1.4], saturation=[0.3], hue=[0.2])
     maps = evaluation_maps([(64, 64)], image_size=(64, 64), fit="stretch", crop_fraction=1)
-    seen = augmentation.render(photo, replace(maps, colour=colour), image_size=(64, 64))
+    seen = rendering.render(photo, replace(maps, colour=colour), image_size=(64, 64))
     expected = np.clip(photo @ colour[0, :, :3].T + colour[0, :, 3], 0, 255)
     assert np.abs(seen - expected).max() < 1
     assert (expected == 255).any()
@@ -227,7 +227,7 @@ def test_colour_changes_apply_brightness_before_contrast():
 def test_noise_has_the_deviation_asked_for_and_differs_between_samples():
     grey = np.full((64, 64, 3), 128, np.uint8)
     maps = draw(AugmentationPolicy(noise=0.1), ids=[1, 2], size=(64, 64), image_size=(64, 64), fit="stretch")
-    noise = augmentation.render_images([grey, grey], maps, image_size=(64, 64)).astype(float) - 128
+    noise = rendering.render_images([grey, grey], maps, image_size=(64, 64)).astype(float) - 128
     assert noise.std(axis=(1, 2, 3)) == pytest.approx(maps.noise, rel=0.05)
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
 
@@ -236,19 +236,19 @@ def test_noise_covers_images_larger_than_its_tile():
     grey = np.full((20, 1100, 3), 128, np.uint8)
     maps = evaluation_maps([(20, 1100)], image_size=(20, 1100), fit="stretch", crop_fraction=1)
     maps = replace(maps, noise=np.array([20], np.float32), noise_offset=np.array([[500, 511]], np.int32))
-    seen = augmentation.render(grey, maps, image_size=(20, 1100)).astype(float)
+    seen = rendering.render(grey, maps, image_size=(20, 1100)).astype(float)
     assert seen[:, 1000:].std() == pytest.approx(20, rel=0.1)
 
 
 def test_no_images_render_to_nothing():
     maps = evaluation_maps([(8, 8)], image_size=(16, 16), fit="crop", crop_fraction=1)
-    assert augmentation.render_images([], maps[:0], image_size=(16, 16)).shape == (0, 16, 16, 3)
+    assert rendering.render_images([], maps[:0], image_size=(16, 16)).shape == (0, 16, 16, 3)
 
 
 def test_a_grey_image_is_refused_by_name():
     maps = evaluation_maps([(8, 8)], image_size=(16, 16), fit="crop", crop_fraction=1)
     with pytest.raises(HeadstartError, match=r"image must be uint8 .* got 'uint8 of shape \(8, 8\)'"):
-        augmentation.render(np.zeros((8, 8), np.uint8), maps, image_size=(16, 16))
+        rendering.render(np.zeros((8, 8), np.uint8), maps, image_size=(16, 16))
 
 
 def test_recipe_settings_stand_over_the_preset():

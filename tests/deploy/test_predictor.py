@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 import headstart
-from headstart.data.augmentation import evaluation_maps, render
+from headstart.data.augmentation import evaluation_maps
 from headstart.data.decoding import CoverRule, decode
+from headstart.data.rendering import render
 from headstart.deploy.predictor import WORTH_COMPILING, ImageInput, Predictor, gather_inputs, load
 from headstart.errors import BundleError, HeadstartError, RecipeError
 from headstart.models.bundle import save_bundle

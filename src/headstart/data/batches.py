@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headstart.data.augmentation import Maps, render_batch, render_images
+from headstart.data.augmentation import Maps
 from headstart.data.geometry import Affines, Pixels, Windows, find_windows
+from headstart.data.rendering import render_batch, render_images
 from headstart.errors import HeadstartError, all_at_once, must_be
 
 Produced = TypeVar("Produced")

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from headstart.data.augmentation import render_images
 from headstart.data.decoding import CoverRule, StoredImage, decode, from_pixels
 from headstart.data.geometry import Affines
 from headstart.data.headers import DecodeFailure
+from headstart.data.rendering import render_images
 from headstart.deploy.face_boxes import word_outside
 from headstart.errors import HeadstartError, RecipeError, must_be
 from headstart.models.compiled import CompiledForward, compile_forward

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headstart.data.augmentation import Maps, render
+from headstart.data.augmentation import Maps
+from headstart.data.rendering import render
 from headstart.data.store import PixelStore
 from headstart.data.table import SPLITS, SampleTable
 from headstart.evaluation.classification import most_confident_mistakes
