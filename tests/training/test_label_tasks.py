@@ -9,9 +9,10 @@ from headstart.data.label_layout import MISSING, LabelColumn, LabelLayout
 from headstart.data.sources import read_source
 from headstart.recipe import make_recipe
 from headstart.training.class_weights import class_weights
-from headstart.training.label_tasks import ManyLabelled, MultiLabel, SeveralLabels
+from headstart.training.label_tasks import MultiLabel, SeveralLabels
 from headstart.training.losses import classification_loss
 from headstart.training.mixing import Mixing
+from headstart.training.tasks import LabelledRecords
 
 COLUMNS = (LabelColumn("mask", ("no", "yes")), LabelColumn("age", ("<30", "30–60", "≥60")))
 HEADS = LabelLayout("heads", COLUMNS)
@@ -131,7 +132,7 @@ def test_a_rare_class_of_several_counts_more_where_it_is_there(tmp_path):
 
 def test_scores_are_means_over_columns_beside_each_ones_own():
     outputs, labels = drawn(40)
-    samples = ManyLabelled(np.arange(40), labels.numpy(), np.arange(40), np.zeros((40, 2)))
+    samples = LabelledRecords(np.arange(40), labels.numpy(), np.arange(40), np.zeros((40, 2)))
     scores = heads().scores(outputs.detach(), samples, None)
     assert scores["accuracy"] == pytest.approx((scores["mask.accuracy"] + scores["age.accuracy"]) / 2)
     assert scores["exact"] <= min(scores["mask.accuracy"], scores["age.accuracy"])

@@ -6,7 +6,6 @@ drawn as for any classifier.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headstart.data.augmentation import AugmentationPolicy, Maps, draw_maps, policy_from_recipe
 from headstart.data.geometry import Affines
 from headstart.data.label_layout import MISSING, LabelLayout, labels_of
 from headstart.evaluation.metrics import classification_scores
@@ -23,9 +21,9 @@ from headstart.evaluation.multi_label import multi_label_scores
 from headstart.evaluation.several_labels import all_right
 from headstart.models.label_outputs import column_probabilities, output_probabilities
 from headstart.training.losses import as_shares, binary_cross_entropy, classification_loss
+from headstart.training.tasks import LabelledRecords, WholePhotos
 
 if TYPE_CHECKING:
-    from headstart.data.store import PixelStore
     from headstart.models.backbones import InputContract
     from headstart.recipe import Recipe
     from headstart.training.mixing import Mixing
@@ -34,64 +32,39 @@ _SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 _NEARLY_ALL = 1 - 1e-4  # of a mixed photo's label, where both photos have one; shares are rounded
 
 
-@dataclass(frozen=True)
-class ManyLabelled:
-    """Samples with several labels each.
-
-    Attributes:
-        records: Rows of the store, shape (n,).
-        labels: Class numbers, shape (n, columns), ``MISSING`` where there is none; or 0 and 1, shape (n, classes).
-        sample_ids: The samples' numbers in the table, shape (n,).
-        stored_sizes: (height, width) of the stored photos, shape (n, 2).
-        boxes: None: whole photos.
-    """
-
-    records: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    sample_ids: NDArray[np.int64]
-    stored_sizes: NDArray[np.integer]
-    boxes: None = None
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-
-class SeveralLabels:
-    """A head for each label column; a sample without a label in a column counts in no loss and no score of it.
+class ManyLabels(WholePhotos):
+    """What tasks of several labels have in common: see ``WholePhotos``.
 
     Args:
         recipe: The settings.
         layout: What the labels are.
-        class_weights: Of all heads' classes in their losses, shape (outputs,); equal unless told.
+        weights: Of the outputs in the loss, shape (outputs,); equal unless told.
     """
 
-    def __init__(self, recipe: Recipe, layout: LabelLayout, class_weights: Tensor | None = None) -> None:
-        self.recipe, self.layout, self.class_weights = recipe, layout, class_weights
-        self.weights = tuple(recipe.labels.weight(name) for name in layout.names)
-        self._policy = policy_from_recipe(recipe)
+    def __init__(self, recipe: Recipe, layout: LabelLayout, weights: Tensor | None = None) -> None:
+        super().__init__(recipe, weights)
+        self.layout = layout
+
+    def labels_of(self, rows: pl.DataFrame) -> NDArray[np.int64]:
+        """Give what is known of kept rows, in each column or of each class."""
+        return labels_of(rows)
+
+
+class SeveralLabels(ManyLabels):
+    """A head for each label column; a sample without a label in a column counts in no loss and no score of it."""
 
     @property
-    def policy(self) -> AugmentationPolicy:
-        """How training photos are changed."""
-        return self._policy
+    def column_weights(self) -> tuple[float, ...]:
+        """Of the columns' losses."""
+        return tuple(self.recipe.labels.weight(name) for name in self.layout.names)
 
     @property
     def score_names(self) -> tuple[str, ...]:
         """Means over the columns, all right at once, and the accuracy of each column."""
         return ("loss", *_SCORES, "exact", *(f"{name}.accuracy" for name in self.layout.names))
 
-    def samples(self, rows: pl.DataFrame, store: PixelStore) -> ManyLabelled:
-        """Give the samples of kept rows."""
-        return many_labelled(rows, store)
-
-    def draw(
-        self, samples: ManyLabelled, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
-    ) -> Maps:
-        """Draw the augmentation of some samples."""
-        return draw_photos(self, samples, positions, contract, epoch=epoch)
-
     def targets(
-        self, samples: ManyLabelled, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+        self, samples: LabelledRecords, positions: NDArray[np.integer], affine: Affines, contract: InputContract
     ) -> tuple[Tensor, ...]:
         """Give the labels, shape (n, columns)."""
         return (torch.from_numpy(samples.labels[positions]),)
@@ -112,11 +85,11 @@ class SeveralLabels:
         """
         outputs = outputs.float()
         total = outputs.sum() * 0.0  # keeps the graph where a batch has no label at all
-        for place, weight in enumerate(self.weights):
+        for place, weight in enumerate(self.column_weights):
             part, known = self._known(targets[0], place)
             if weight and bool(known.any()):
                 total = total + weight * self._column_loss(outputs[known, part], targets[0][known], place)
-        return total / sum(self.weights)
+        return total / sum(self.column_weights)
 
     def _known(self, targets: Tensor, place: int) -> tuple[slice, Tensor]:
         """Give a column's outputs, and which samples have a label there."""
@@ -127,7 +100,7 @@ class SeveralLabels:
 
     def _column_loss(self, logits: Tensor, targets: Tensor, place: int) -> Tensor:
         """Give the loss that the recipe names, of one column's logits, for labels or shares of all columns."""
-        recipe, weights, part = self.recipe, self.class_weights, self.layout.slices[place]
+        recipe, weights, part = self.recipe, self.weights, self.layout.slices[place]
         return classification_loss(
             recipe.loss,
             logits,
@@ -137,7 +110,7 @@ class SeveralLabels:
             gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
         )
 
-    def scores(self, answers: Tensor, samples: ManyLabelled, contract: InputContract) -> dict[str, float]:
+    def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the mean of each score over the columns, each column's own, and the share with all labels right."""
         columns = column_probabilities(output_probabilities(answers.numpy(), self.layout), self.layout)
         found: dict[str, dict[str, float]] = {}
@@ -153,38 +126,13 @@ class SeveralLabels:
         return {"loss": scores["log_loss"]} | scores | {"exact": exact} | own
 
 
-class MultiLabel:
-    """Several classes at once, each with a logit of its own.
-
-    Args:
-        recipe: The settings.
-        layout: What the labels are.
-        class_weights: How much each class's yes counts against a no, shape (classes,); equal unless told.
-    """
+class MultiLabel(ManyLabels):
+    """Several classes at once, each with a logit of its own; weights say how much a class's yes counts against a no."""
 
     score_names = ("loss", "mean_average_precision", "macro_f1", "micro_f1", "exact")
 
-    def __init__(self, recipe: Recipe, layout: LabelLayout, class_weights: Tensor | None = None) -> None:
-        self.recipe, self.layout, self.class_weights = recipe, layout, class_weights
-        self._policy = policy_from_recipe(recipe)
-
-    @property
-    def policy(self) -> AugmentationPolicy:
-        """How training photos are changed."""
-        return self._policy
-
-    def samples(self, rows: pl.DataFrame, store: PixelStore) -> ManyLabelled:
-        """Give the samples of kept rows."""
-        return many_labelled(rows, store)
-
-    def draw(
-        self, samples: ManyLabelled, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
-    ) -> Maps:
-        """Draw the augmentation of some samples."""
-        return draw_photos(self, samples, positions, contract, epoch=epoch)
-
     def targets(
-        self, samples: ManyLabelled, positions: NDArray[np.integer], affine: Affines, contract: InputContract
+        self, samples: LabelledRecords, positions: NDArray[np.integer], affine: Affines, contract: InputContract
     ) -> tuple[Tensor, ...]:
         """Give 0 or 1 for each class, shape (n, classes)."""
         return (torch.from_numpy(samples.labels[positions]).float(),)
@@ -195,38 +143,11 @@ class MultiLabel:
 
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the binary cross-entropy, the mean over samples and classes."""
-        weights = None if self.class_weights is None else self.class_weights.to(outputs.device)
+        weights = None if self.weights is None else self.weights.to(outputs.device)
         smoothing = self.recipe.label_smoothing
         return binary_cross_entropy(outputs.float(), targets[0], weights=weights, smoothing=smoothing)
 
-    def scores(self, answers: Tensor, samples: ManyLabelled, contract: InputContract) -> dict[str, float]:
+    def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the scores of logits, shape (n, classes)."""
         scores = multi_label_scores(answers.numpy(), samples.labels)
         return {"loss": scores["log_loss"]} | scores
-
-
-def many_labelled(rows: pl.DataFrame, store: PixelStore) -> ManyLabelled:
-    """Give kept rows as samples."""
-    records, sample_ids = (rows[name].cast(pl.Int64).to_numpy() for name in ("record", "sample_id"))
-    return ManyLabelled(records, labels_of(rows), sample_ids, np.asarray(store.sizes)[records])
-
-
-def draw_photos(
-    task: SeveralLabels | MultiLabel,
-    samples: ManyLabelled,
-    positions: NDArray[np.integer],
-    contract: InputContract,
-    *,
-    epoch: int,
-) -> Maps:
-    """Draw the augmentation of some samples of whole photos."""
-    return draw_maps(
-        task.policy,
-        seed=task.recipe.seed,
-        epoch=epoch,
-        sample_ids=samples.sample_ids[positions],
-        sizes=samples.stored_sizes[positions],
-        image_size=contract.image_size,
-        fit=contract.fit,
-        crop_fraction=contract.crop_fraction,
-    )

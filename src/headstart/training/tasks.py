@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headstart.data import geometry
-from headstart.data.augmentation import (
-    AugmentationPolicy,
-    Maps,
-    draw_maps,
-    draw_maps_for_points,
-    policy_from_recipe,
-)
+from headstart.data.augmentation import AugmentationPolicy, Maps, draw_maps, draw_maps_for_points, policy_from_recipe
 from headstart.data.flip_checks import refuse_flips
 from headstart.data.geometry import Affines
 from headstart.data.keypoint_samples import KeypointSamples, keypoint_samples
@@ -72,11 +66,12 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class LabelledRecords:
-    """Samples with one label each.
+    """Samples with one label each, or several.
 
     Attributes:
         records: Rows of the store, shape (n,).
-        labels: Class numbers, shape (n,).
+        labels: Class numbers, shape (n,); of several label columns (n, columns), ``MISSING`` where there is none; of
+            several classes at once 0 and 1, shape (n, classes).
         sample_ids: The samples' numbers in the table, shape (n,).
         stored_sizes: (height, width) of the stored photos, shape (n, 2).
         boxes: None: whole photos.
@@ -135,15 +130,13 @@ class Task(Protocol):
         ...
 
 
-class Classification:
-    """One label a sample, one logit a class.
+class WholePhotos:
+    """What tasks that label whole photos have in common: their samples, and how these are changed.
 
     Args:
         recipe: The settings.
-        weights: Of the classes in the loss, shape (classes,); equal unless told.
+        weights: Of the outputs in the loss, shape (outputs,); equal unless told.
     """
-
-    score_names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
 
     def __init__(self, recipe: Recipe, weights: Tensor | None = None) -> None:
         self.recipe, self.weights = recipe, weights
@@ -154,11 +147,14 @@ class Classification:
         """How training photos are changed."""
         return self._policy
 
+    def labels_of(self, rows: pl.DataFrame) -> NDArray[np.int64]:
+        """Give what is known of kept rows: one class number each."""
+        return rows["label"].cast(pl.Int64).to_numpy()
+
     def samples(self, rows: pl.DataFrame, store: PixelStore) -> LabelledRecords:
         """Give the samples of kept rows."""
-        columns = (rows[name].cast(pl.Int64).to_numpy() for name in ("record", "label", "sample_id"))
-        records, labels, sample_ids = columns
-        return LabelledRecords(records, labels, sample_ids, np.asarray(store.sizes)[records])
+        records, sample_ids = (rows[name].cast(pl.Int64).to_numpy() for name in ("record", "sample_id"))
+        return LabelledRecords(records, self.labels_of(rows), sample_ids, np.asarray(store.sizes)[records])
 
     def draw(
         self, samples: LabelledRecords, positions: NDArray[np.integer], contract: InputContract, *, epoch: int
@@ -174,6 +170,12 @@ class Classification:
             fit=contract.fit,
             crop_fraction=contract.crop_fraction,
         )
+
+
+class Classification(WholePhotos):
+    """One label a sample, one logit a class; see ``WholePhotos``."""
+
+    score_names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
 
     def targets(
         self, samples: LabelledRecords, positions: NDArray[np.integer], affine: Affines, contract: InputContract
