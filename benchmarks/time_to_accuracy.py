@@ -6,7 +6,10 @@ resized crop and flip, AdamW at 1e-3 with a cosine, 6 epochs, all layers); fasta
 is charged whole: imports, data, network, training. A contestant's curve is its best validation accuracy by time; what
 counts is the test accuracy of the weights that validation picked.
 
-Usage: HEADSTART_DATA=… python benchmarks/time_to_accuracy.py [--quick] [--seeds 3] [--record]
+A seed takes about an hour on two cores. With ``--curves FOLDER`` every finished curve is kept there, and a run that
+was cut off goes on after it.
+
+Usage: HEADSTART_DATA=… python benchmarks/time_to_accuracy.py [--quick] [--seeds 3] [--curves FOLDER] [--record]
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,8 +76,11 @@ def main() -> None:
     for seed in range(1 if arguments.quick else arguments.seeds):
         with tempfile.TemporaryDirectory() as scratch:
             folder = _photos(data, Path(scratch), seed=seed, per_class=24 if arguments.quick else None)
-            ours = _headstart(folder, Path(scratch), seed=seed, is_quick=arguments.quick)
-            theirs = {name: _peer(name, folder, seed=seed, is_quick=arguments.quick) for name in peers}
+            ours, *others = (
+                _kept(arguments.curves, f"{name}-{seed}", partial(run, folder, seed=seed, is_quick=arguments.quick))
+                for name, run in {"headstart": _headstart, **{name: partial(_peer, name) for name in peers}}.items()
+            )
+            theirs = dict(zip(peers, others, strict=True))
         better = max(theirs, key=lambda name: theirs[name].best)
         rival = theirs[better]
         ratios.append(rival.seconds_to(rival.best) / ours.seconds_to(rival.best))
@@ -104,8 +112,21 @@ def _photos(data: Path, scratch: Path, *, seed: int, per_class: int | None) -> P
     return folder
 
 
-def _headstart(folder: Path, scratch: Path, *, seed: int, is_quick: bool) -> Curve:
+def _kept(curves: Path | None, name: str, run: Callable[[], Curve]) -> Curve:
+    """Give a curve that an earlier run kept, or run the contestant and keep its."""
+    if curves is None:
+        return run()
+    path = curves / f"{name}.json"
+    if not path.exists():
+        curve = run()
+        curves.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(curve)), encoding="utf-8")
+    return Curve(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _headstart(folder: Path, *, seed: int, is_quick: bool) -> Curve:
     """Run the command with its defaults, and note when its lines came."""
+    scratch = folder.parent
     rows = pl.DataFrame({"path": sorted(str(path) for path in folder.rglob("*.jpg"))})
     parts = pl.col("path").str.split("/")
     rows.with_columns(label=parts.list.get(-2), split=parts.list.get(-3)).write_csv(scratch / "photos.csv")
@@ -210,6 +231,7 @@ def _accuracy(network, loader) -> float:
 
 def _fastai(folder: Path, epochs: int, seed: int) -> None:
     """``fine_tune``, as fastai's book has it."""
+    import fastai.callback.schedule  # noqa: F401  # gives learners fine_tune
     from fastai.callback.core import Callback
     from fastai.callback.tracker import SaveModelCallback
     from fastai.data.transforms import Normalize
@@ -229,6 +251,8 @@ def _fastai(folder: Path, epochs: int, seed: int) -> None:
     _load(learner.model[0].model)
 
     class Tell(Callback):
+        order = 60  # after the recorder
+
         def after_epoch(self) -> None:
             print(f"validation {float(learner.recorder.values[-1][-1]):.4f}", flush=True)
 
@@ -246,6 +270,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few photos, one epoch, one seed: to see that it runs")
     parser.add_argument("--record", action="store_true", help="append the result to benchmarks/RESULTS.md")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--curves", type=Path, help="folder that keeps finished curves: a run cut off goes on")
     parser.add_argument("--contestant", choices=_CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, help=argparse.SUPPRESS)
