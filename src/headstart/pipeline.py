@@ -262,6 +262,10 @@ def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
         deadline = None
         if run.recipe.budget is not None:
             run, network, deadline = _plan(run, network, found, started=started)
+        elif "plan" in run.facts:
+            from headstart.training.budgeting import resumed_deadline
+
+            deadline = resumed_deadline(run, started=started)
         fitted, scoring = _train_prepared(run, network, found, deadline=deadline)
         for line in (*fitted.notes, *scoring.notes, *scoring.describe()):
             say(line)

@@ -7,9 +7,9 @@ fine-tuning itself. A guard in the loop ends the last epoch early where the meas
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +19,8 @@ from headstart.models.inference import evaluation_loader
 from headstart.training.optimizers import make_optimizer, parameter_groups
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headstart.data.store import PixelStore
     from headstart.models.network import Network
     from headstart.recipe import Recipe
@@ -50,11 +52,13 @@ class Measured:
         step: Seconds an image of training all layers.
         last_step: Seconds an image of training the last blocks.
         forward: Seconds an image of answering.
+        smaller: Seconds an image of training all layers on smaller pictures, by their (height, width).
     """
 
     step: float
     last_step: float
     forward: float
+    smaller: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,6 @@ class Workload:
         num_validation: Validation samples alone.
         image_size: (height, width) of the network's input.
         can_probe: Whether a head on cached features comes first.
-        can_shrink: Whether the network takes smaller pictures.
     """
 
     num_train: int
@@ -75,7 +78,6 @@ class Workload:
     num_others: int
     image_size: tuple[int, int]
     can_probe: bool = True
-    can_shrink: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan
         work: How much there is to do.
 
     Examples:
-        >>> measured, work = Measured(step=0.05, last_step=0.02, forward=0.01), Workload(1000, 200, 400, (224, 224))
+        >>> measured = Measured(step=0.05, last_step=0.02, forward=0.01, smaller={(192, 192): 0.037})
+        >>> work = Workload(1000, 200, 400, (224, 224))
         >>> choose_plan(600, measured, work).settings, choose_plan(200, measured, work).settings
         ({'unfreeze': 'all', 'epochs': 9}, {'unfreeze': 'all', 'image_size': (192, 192), 'epochs': 3})
         >>> choose_plan(60, measured, work).settings
@@ -129,15 +132,8 @@ def _candidates(measured: Measured, work: Workload) -> Iterator[tuple[dict[str, 
     """Give settings, their seconds an image, and words, the best first."""
     height, width = work.image_size
     yield {"unfreeze": "all"}, measured.step, f"all layers at {height}×{width}"
-    for side in SMALLER if work.can_shrink else ():
-        factor = side / max(height, width)
-        if factor < 1:
-            size = (round(height * factor), round(width * factor))
-            yield (
-                {"unfreeze": "all", "image_size": size},
-                measured.step * factor**2,
-                f"all layers at {size[0]}×{size[1]}",
-            )
+    for size, step in measured.smaller.items():
+        yield {"unfreeze": "all", "image_size": size}, step, f"all layers at {size[0]}×{size[1]}"
     yield {"unfreeze": str(LAST_BLOCKS)}, measured.last_step, f"the last {LAST_BLOCKS} blocks at {height}×{width}"
 
 
@@ -145,7 +141,26 @@ def _left_out(given_up: list[str]) -> tuple[str, ...]:
     return (f"left out: {'; '.join(given_up)}",) if given_up else ()
 
 
-def measure(network: Network, samples: Any, store: PixelStore, recipe: Recipe, *, task: Task) -> Measured:
+def smaller_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Give the sizes of smaller pictures to try, the largest first.
+
+    Examples:
+        >>> smaller_sizes((224, 224)), smaller_sizes((280, 210)), smaller_sizes((96, 96))
+        ([(192, 192), (160, 160)], [(192, 144), (160, 120)], [])
+    """
+    factors = [side / max(image_size) for side in SMALLER if side < max(image_size)]
+    return [(round(image_size[0] * factor), round(image_size[1] * factor)) for factor in factors]
+
+
+def measure(
+    network: Network,
+    samples: Any,
+    store: PixelStore,
+    recipe: Recipe,
+    *,
+    task: Task,
+    sizes: Sequence[tuple[int, int]] = (),
+) -> Measured:
     """Time answering and training on photos of the run; the network is left as it was.
 
     Args:
@@ -154,6 +169,7 @@ def measure(network: Network, samples: Any, store: PixelStore, recipe: Recipe, *
         store: The pixels.
         recipe: ``batch_size`` and the optimizer.
         task: Gives targets and loss.
+        sizes: Of smaller pictures to time, too.
     """
     size = min(recipe.batch_size, 16, len(samples.records))
     loader = evaluation_loader(
@@ -168,19 +184,28 @@ def measure(network: Network, samples: Any, store: PixelStore, recipe: Recipe, *
         with torch.inference_mode():
             network.eval()
             forward = _timed(lambda: network.answers(batch.pixels)) / len(batch)
-        found = []
-        for what in ("all", str(LAST_BLOCKS)):
-            network.unfreeze(what)
-            network.train()
-            optimizer = make_optimizer(parameter_groups(network.named_parameters(), weight_decay=0.0), recipe, lr=0.0)
+        cut = [batch.pixels[:, :height, :width].contiguous() for height, width in sizes]
+        whole, *smaller = (
+            _step_seconds(network, pixels, targets, recipe, task, "all") for pixels in (batch.pixels, *cut)
+        )
+        last = _step_seconds(network, batch.pixels, targets, recipe, task, str(LAST_BLOCKS))
+    return Measured(whole, min(last, whole), forward, dict(zip(sizes, smaller, strict=True)))
 
-            def step(optimizer: torch.optim.Optimizer = optimizer) -> None:
-                optimizer.zero_grad(set_to_none=True)
-                task.loss(network.head, network(batch.pixels), targets).backward()
-                optimizer.step()
 
-            found.append(_timed(step) / len(batch))
-    return Measured(found[0], min(found[1], found[0]), forward)
+def _step_seconds(
+    network: Network, pixels: Tensor, targets: tuple[Tensor, ...], recipe: Recipe, task: Task, what: str
+) -> float:
+    """Time a step that trains ``what``, an image."""
+    network.unfreeze(what)
+    network.train()
+    optimizer = make_optimizer(parameter_groups(network.named_parameters(), weight_decay=0.0), recipe, lr=0.0)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        task.loss(network.head, network(pixels), targets).backward()
+        optimizer.step()
+
+    return _timed(step) / len(pixels)
 
 
 def _timed(work: Any, *, rounds: int = 2) -> float:

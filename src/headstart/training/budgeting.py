@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from headstart.recipe import read_budget
 from headstart.runs import RunFolder
-from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized
+from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized, smaller_sizes
 from headstart.training.fit import describe_stages, samples_of
 from headstart.training.tasks import make_task
 
@@ -39,9 +40,13 @@ def plan_run(
     work = _workload(network, table, run)
     if "plan" not in run.facts:
         task = make_task(run.recipe, table)
-        measured = measure(network, samples_of(task, table, store, "train"), store, run.recipe, task=task)
+        can_shrink = network.head.takes == "pooled" and network.pooling != "flatten"
+        sizes = smaller_sizes(network.contract.image_size) if can_shrink else ()
+        samples = samples_of(task, table, store, "train")
+        measured = measure(network, samples, store, run.recipe, task=task, sizes=sizes)
         plan = choose_plan(budget - (time.monotonic() - started), measured, work)
-        facts = {"settings": plan.settings, "words": plan.words, "forward": measured.forward}
+        closing = work.num_others * measured.forward + CLOSING_SECONDS
+        facts = {"settings": plan.settings, "words": plan.words, "seconds": budget - closing}
         run.note(plan=facts, store_size=list(network.contract.image_size))
     chosen = run.facts["plan"]
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen["settings"].items()}
@@ -51,8 +56,28 @@ def plan_run(
         resized(network, recipe.image_size)
     run = RunFolder(run.path, recipe)
     run.note(training=describe_stages(network, recipe))
-    closing = work.num_others * float(chosen["forward"]) + CLOSING_SECONDS
-    return run, network, started + budget - closing
+    return run, network, started + float(chosen["seconds"])
+
+
+def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
+    """Give when fine-tuning has to be done in a run that was cut off under a budget; None where there is none.
+
+    What the run spent before counts, the time while it stood still does not. Seconds of fine-tuning that a checkpoint
+    holds are taken off where it is taken up.
+
+    Args:
+        run: Resumed, its recipe as the budget chose it.
+        started: When the command began, on ``time.monotonic``'s clock.
+    """
+    facts = run.facts
+    seconds = facts.get("plan", {}).get("seconds")
+    if seconds is None or facts.get("raised_midway") or facts.get("extensions"):
+        return None
+    spent = sum(value for stage, value in facts["seconds"].items() if stage != "training")
+    first = run.path / "probe" / "probe.json"
+    if first.exists():
+        spent += sum(json.loads(first.read_text(encoding="utf-8"))["seconds"].values())
+    return started + seconds - spent
 
 
 def _workload(network: Network, table: SampleTable, run: RunFolder) -> Workload:
@@ -64,5 +89,4 @@ def _workload(network: Network, table: SampleTable, run: RunFolder) -> Workload:
         num_others=counts.get("validation", 0) + counts.get("test", 0),
         image_size=network.contract.image_size,
         can_probe=is_pooled and run.recipe.from_run is None,
-        can_shrink=is_pooled and network.pooling != "flatten",
     )

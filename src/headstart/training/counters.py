@@ -74,6 +74,16 @@ class Counters:
             self.finished, self.extended_at = False, self.epoch
         self.planned_epochs = epochs
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds that passed in all sessions: without what threads did meanwhile.
+
+        Examples:
+            >>> Counters(seconds={"step": 2.0, "augment": 5.0, "validation": 1.0}).elapsed
+            3.0
+        """
+        return sum(seconds for part, seconds in self.seconds.items() if part not in ("decode", "augment"))
+
     def add_seconds(self, **parts: float) -> None:
         """Add to the seconds of each named part, in all and of the epoch."""
         for total in (self.seconds, self.epoch_seconds):

@@ -152,6 +152,8 @@ class FineTuning:
             TrainingError: The loss is no longer a number; the last good checkpoint stays.
         """
         self._restore()
+        if self.deadline is not None:  # what was spent before the run was cut off counts
+            self.deadline -= self.counters.elapsed
         try:
             while not self.counters.finished:
                 try:

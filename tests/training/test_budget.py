@@ -1,0 +1,141 @@
+"""A time budget: what is given up and in which order, what is measured, and that it holds, resumed too."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+import headstart
+from headstart import pipeline
+from headstart.data.table import SampleTable
+from headstart.errors import RecipeError
+from headstart.preparation import reopen
+from headstart.recipe import make_recipe, read_recipe
+from headstart.runs import RunFolder
+from headstart.training.budget import LEAST_EPOCHS, Measured, Workload, choose_plan, measure, smaller_sizes
+from headstart.training.budgeting import resumed_deadline
+from headstart.training.fit import samples_of
+from headstart.training.tasks import make_task
+from small_run import SMALL_RUN
+
+MEASURED = Measured(step=0.05, last_step=0.02, forward=0.01, smaller={(192, 192): 0.037, (160, 160): 0.026})
+WORK = Workload(num_train=1000, num_validation=200, num_others=400, image_size=(224, 224))
+BUDGETED = {name: value for name, value in SMALL_RUN.items() if name not in ("epochs", "patience")} | {"num_threads": 1}
+
+
+def test_less_time_gives_up_epochs_then_pixels_then_blocks_then_fine_tuning():
+    plans = [choose_plan(seconds, MEASURED, WORK).settings for seconds in (5000, 400, 205, 150, 110, 60)]
+    assert [plan["unfreeze"] for plan in plans] == ["all", "all", "all", "all", "2", "none"]
+    assert [plan.get("image_size") for plan in plans] == [None, None, (192, 192), (160, 160), None, None]
+    assert plans[0]["epochs"] > plans[1]["epochs"] > LEAST_EPOCHS
+    assert plans[-1]["epochs"] == 0
+
+
+def test_what_was_left_out_is_said_with_what_would_have_fitted():
+    chosen, left_out = choose_plan(150, MEASURED, WORK).words
+    assert chosen.startswith("budget: all layers at 160×160, 3 epochs (the step takes 50 ms an image here")
+    assert left_out.startswith("left out: all layers at 224×224 (fits 1 epochs); all layers at 192×192 (fits 2 epochs)")
+
+
+def test_a_plan_never_takes_longer_than_what_is_left():
+    for seconds in range(60, 1000, 20):
+        settings = choose_plan(seconds, MEASURED, WORK).settings
+        if settings["epochs"] == 0:
+            continue
+        step = MEASURED.smaller.get(settings.get("image_size"), 0.05) if settings["unfreeze"] == "all" else 0.02
+        took = settings["epochs"] * (1000 * step + 200 * 0.01 * step / 0.05) + 1400 * 0.01 + 400 * 0.01
+        assert took < seconds
+
+
+def test_without_a_probe_the_least_is_an_epoch_of_the_last_blocks():
+    assert choose_plan(20, MEASURED, replace(WORK, can_probe=False)).settings == {"unfreeze": "2", "epochs": 1}
+
+
+def test_smaller_pictures_keep_their_shape():
+    assert smaller_sizes((280, 210)) == [(192, 144), (160, 120)]
+
+
+def test_measuring_leaves_the_network_as_it_was_and_times_every_size(finished_run):
+    from headstart.models.bundle import load_bundle
+
+    recipe = finished_run.recipe
+    network = load_bundle(finished_run.path).network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    wanted = [parameter.requires_grad for parameter in network.parameters()]
+    found = reopen(
+        SampleTable.load(finished_run.path / "table.parquet"), recipe, image_size=network.contract.image_size
+    )
+    task = make_task(recipe, found.table)
+    measured = measure(
+        network, samples_of(task, found.table, found.store, "train"), found.store, recipe, task=task, sizes=[(16, 16)]
+    )
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+    assert wanted == [parameter.requires_grad for parameter in network.parameters()]
+    assert 0 < measured.smaller[16, 16] < measured.step
+    assert 0 < measured.last_step <= measured.step
+    assert not network.training
+
+
+def test_a_run_ends_inside_its_budget_and_its_recipe_says_what_was_chosen(digits, tmp_path, capsys):
+    start = time.monotonic()
+    run = headstart.train(digits, out=tmp_path / "run", budget="40s", **BUDGETED)
+    assert time.monotonic() - start <= 40 * 1.05
+    recipe = read_recipe(run.path / "recipe.toml")
+    plan = run.facts["plan"]
+    assert "budget" not in recipe
+    assert recipe["epochs"] == plan["settings"]["epochs"]
+    assert plan["words"][0] in capsys.readouterr().out
+    assert json.loads((run.path / "metrics.json").read_text())["test"]["accuracy"]["value"] > 0.1
+
+
+def test_a_measure_that_was_too_hopeful_ends_training_in_time(digits, tmp_path):
+    """The plan is of a machine a hundred times as fast; the deadline in the loop holds all the same."""
+    settings = BUDGETED | {"data": str(digits), "budget": "25s", "patience": 10_000}
+    run = RunFolder.create(tmp_path / "run", make_recipe(settings))
+    run.note(
+        plan={"settings": {"unfreeze": "all", "epochs": 10_000}, "words": ["budget: 10,000 epochs"], "seconds": 18}
+    )
+    start = time.monotonic()
+    pipeline.resume(run.path)
+    assert read_recipe(run.path / "recipe.toml")["epochs"] == 10_000
+    assert time.monotonic() - start <= 25 * 1.05
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_under_a_budget_ends_inside_it_all_told(digits, tmp_path):
+    run = tmp_path / "run"
+    settings = BUDGETED | {"budget": "40s", "checkpoint_seconds": 0.5, "patience": 10_000}
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    start = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "headstart", "train", str(digits), "--out", str(run), *flags])
+    while not (run / "checkpoints/last.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(3)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    before = time.monotonic() - start
+    again = time.monotonic()
+    pipeline.resume(run)
+    assert before + time.monotonic() - again <= 40 * 1.05 + 0.5 + 1  # what was done after the last checkpoint is lost
+
+
+def test_what_a_cut_off_run_has_spent_is_taken_off_its_budget(tmp_path):
+    run = RunFolder.create(tmp_path / "run", make_recipe({"data": str(tmp_path)}))
+    assert resumed_deadline(run, started=100.0) is None
+    run.note(plan={"seconds": 50.0, "settings": {}, "words": []}, seconds={"source": 4.0, "training": 30.0})
+    (run.path / "probe").mkdir()
+    (run.path / "probe/probe.json").write_text(json.dumps({"seconds": {"forward": 5.0, "head": 1.0}}))
+    assert resumed_deadline(run, started=100.0) == pytest.approx(140.0)
+    run.note(raised_midway=[{"epochs": 3, "to": 9}])
+    assert resumed_deadline(run, started=100.0) is None
+
+
+@pytest.mark.parametrize("text", ["ten minutes", "-5m", "0", "5x", ""])
+def test_a_budget_that_is_no_time_is_refused(text):
+    with pytest.raises(RecipeError, match="budget"):
+        make_recipe({"budget": text})
