@@ -386,38 +386,3 @@ def test_two_labels_in_a_cell_have_a_logit_each(tmp_path):
     run = headstart.train(photos.table, out=tmp_path / "run", **SMALL | MULTI | {"epochs": 0, "probe_epochs": 5})
     assert load_bundle(run.path).network.head.linear.out_features == 2
     assert predictions_of(run).columns[-2:] == ["blue", "red"]
-
-
-# --- folds and ensembles
-
-
-@pytest.fixture(scope="module")
-def folded(photos, tmp_path_factory):
-    settings = SMALL | JOINT | {"epochs": 0, "folds": 2}
-    return headstart.train(photos.table, out=tmp_path_factory.mktemp("runs") / "folded", **settings)
-
-
-def test_folds_of_combinations_vote_on_the_combination(folded, photos):
-    oof = pl.read_parquet(folded.path / "oof.parquet")
-    assert oof.columns == ["path", "label", "fold", "predicted", "no + f", "no + m", "yes + f", "yes + m"]
-    stated = metrics_of(folded)["oof"]["accuracy"]["value"]
-    assert (oof["label"] == oof["predicted"]).mean() == pytest.approx(stated)
-    persons = oof.join(photos.rows.select("path", "person"), on="path")
-    assert persons.group_by("person").agg(pl.col("fold").n_unique())["fold"].max() == 1
-    answer = headstart.load(folded.path, device="cpu").predict(some_photos(photos, 1))[0]
-    assert answer.label in oof["label"].unique().to_list()
-
-
-def test_an_ensemble_of_combinations_scores_other_photos(folded, joint, tmp_path):
-    both = headstart.ensemble(folded.path / "fold-1", folded.path / "fold-2", out=tmp_path / "both")
-    other = write_labelled_photos(tmp_path / "other", count=40, seed=5)
-    found = headstart.evaluate(both.path, other.table, group_column="person").evaluations["test"]
-    assert found.class_names == ("no + f", "no + m", "yes + f", "yes + m")
-    assert found.scores["accuracy"].value > 0.5
-
-
-def test_folds_and_votes_of_several_heads_are_refused_with_the_way_out(heads, multi, photos, tmp_path):
-    with pytest.raises(RunError, match=r"a model of several labels.*a\+b"):
-        headstart.ensemble(heads.path, multi.path, out=tmp_path / "both")
-    with pytest.raises(RecipeError, match="folds must be left out for several heads"):
-        headstart.train(photos.table, out=tmp_path / "run", label="mask,gender", folds=2)

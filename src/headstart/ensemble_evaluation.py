@@ -13,6 +13,7 @@ from headstart.data.table import SampleTable
 from headstart.ensemble_scoring import ask_members, open_views, score_votes
 from headstart.errors import RunError, must_be
 from headstart.keypoint_scoring import KeypointScoring
+from headstart.label_scoring import LabelScoring
 from headstart.models.ensemble import Ensemble
 from headstart.preparation import PreparedData, reopen
 from headstart.progress import say
@@ -25,7 +26,7 @@ from headstart.training.fit import choose_device
 
 def evaluate_ensemble(
     run: RunFolder, ensemble: Ensemble, recipe: Recipe, *, out: Path | None = None
-) -> Scoring | KeypointScoring:
+) -> Scoring | KeypointScoring | LabelScoring:
     """Score an ensemble on its test images, or on ``recipe.data`` where that is set; print and save the scores.
 
     Args:

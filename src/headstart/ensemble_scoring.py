@@ -15,12 +15,14 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from headstart.data.label_layout import LabelLayout, labels_of
 from headstart.data.table import SampleTable, layout_of
 from headstart.evaluation.classification import evaluate
-from headstart.evaluation.ensembles import gain_in_accuracy, gain_in_error, vote
-from headstart.evaluation.intervals import Score, score_with_intervals
-from headstart.evaluation.metrics import MIN_PROBABILITY
+from headstart.evaluation.ensembles import gain_in_accuracy, gain_in_error, gain_in_hits, vote, vote_logits
+from headstart.evaluation.intervals import Score, number_units, score_with_intervals
+from headstart.evaluation.several_labels import right_at_once, share_with_interval
 from headstart.keypoint_scoring import KeypointScoring, score_coordinates
+from headstart.label_scoring import LabelScoring, score_label_logits
 from headstart.models.backbones import InputContract
 from headstart.models.ensemble import Ensemble, JointNetwork
 from headstart.models.inference import InferenceLog, run_network
@@ -37,7 +39,7 @@ class MemberAnswers:
 
     Attributes:
         rows: The samples, in order: rows of the table.
-        answers: Calibrated probabilities, shape (members, n, classes), or points in pixels of the originals, shape
+        answers: Calibrated probabilities, shape (members, n, outputs), or points in pixels of the originals, shape
             (members, n, keypoints, 2).
         log: What running the networks took.
         contract: Of the first member: the frame in which errors of points are measured, too.
@@ -57,12 +59,13 @@ class EnsembleScoring:
 
     Attributes:
         vote: The scores of the ensemble.
-        member_scores: The headline score of each member on the same samples, with its interval; by split.
-        gain: By how much the vote is better than the mean of its members, with the interval of the difference: points
-            of accuracy as a share, or NME in percent; by split.
+        member_scores: A score of each member on the same samples, with its interval; by split. Accuracy, NME, or of
+            several labels the share of samples with all of them right.
+        gain: By how much the vote is better in it than the mean of its members, with the interval of the difference: a
+            share, or NME in percent; by split.
     """
 
-    vote: Scoring | KeypointScoring
+    vote: Scoring | KeypointScoring | LabelScoring
     member_scores: dict[str, list[Score]]
     gain: dict[str, Score]
 
@@ -83,10 +86,18 @@ class EnsembleScoring:
         gain, num_members = self.gain[split], len(self.member_scores[split])
         in_percent = 1 if isinstance(self.vote, KeypointScoring) else 100
         value, low, high = (in_percent * one for one in (gain.value, gain.low, gain.high))
-        what = "points of NME" if isinstance(self.vote, KeypointScoring) else "points of accuracy"
+        what = f"points of {self._measure}"
         better = f"{abs(value):.2f} {what} {'better' if value >= 0 else 'worse'}"
         interval = f"gain {low:.2f} to {high:.2f}" if gain.has_interval else "all of one group: no interval"
         return f"The {num_members} together are {better} than one of them ({interval})."
+
+    @property
+    def _measure(self) -> str:
+        """What the gain is measured in."""
+        if isinstance(self.vote, KeypointScoring):
+            return "NME"
+        is_set = isinstance(self.vote, LabelScoring) and self.vote.layout.form != "joint"
+        return "photos with all labels right" if is_set else "accuracy"
 
 
 def open_views(ensemble: Ensemble, table: SampleTable, recipe: Recipe) -> list[PreparedData]:
@@ -151,6 +162,8 @@ def score_votes(
     voted = vote(answers, shares)
     if table.keypoints is not None:
         return _score_points(found, answers, voted, table, recipe, splits)
+    if table.labels is not None:
+        return _score_labels(found, answers, shares, table.labels, recipe, splits)
     rows, labels = found.rows, found.rows["label"].cast(pl.Int64).to_numpy()
     notes = (found.log.note,) if found.log.note else ()
     scoring = Scoring({}, rows, voted, 1.0, notes, found.log, table.class_names)
@@ -161,14 +174,38 @@ def score_votes(
         if not here.any():
             continue
         units, truth = rows["unit"].to_numpy()[here], labels[here]
-        logits = np.log(voted[here].clip(MIN_PROBABILITY))
         scoring.evaluations[split] = evaluate(
-            logits, truth, class_names=table.class_names, units=units, seed=recipe.seed
+            vote_logits(voted[here]), truth, class_names=table.class_names, units=units, seed=recipe.seed
         )
         members[split] = [
             score_with_intervals(one[here], truth, units=units, seed=recipe.seed)["accuracy"] for one in answers
         ]
         gains[split] = gain_in_accuracy(answers[:, here], shares, truth, units=units, seed=recipe.seed)
+    return EnsembleScoring(scoring, members, gains)
+
+
+def _score_labels(
+    found: MemberAnswers,
+    answers: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    layout: LabelLayout,
+    recipe: Recipe,
+    splits: tuple[str, ...],
+) -> EnsembleScoring:
+    rows, labels, voted = found.rows, labels_of(found.rows), vote(answers, shares)
+    logits, ones = vote_logits(voted, is_presence=layout.form == "multi"), (1.0,) * layout.num_temperatures
+    scoring = score_label_logits(logits, rows, layout, splits=splits, temperatures=ones, seed=recipe.seed)
+    scoring = replace(scoring, notes=(found.log.note,) if found.log.note else (), log=found.log)
+    of_vote = right_at_once(voted, labels, layout)
+    of_members = np.stack([right_at_once(one, labels, layout) for one in answers])
+    members: dict[str, list[Score]] = {}
+    gains: dict[str, Score] = {}
+    for split in scoring.evaluations:
+        here = (rows["split"] == split).to_numpy()
+        units = rows["unit"].to_numpy()[here]
+        numbers = number_units(units, len(units))
+        members[split] = [share_with_interval(hits[here], numbers, seed=recipe.seed) for hits in of_members]
+        gains[split] = gain_in_hits(of_members[:, here], of_vote[here], units=units, seed=recipe.seed)
     return EnsembleScoring(scoring, members, gains)
 
 

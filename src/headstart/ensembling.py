@@ -11,19 +11,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from headstart.ancestry import LEARNED_FILE, Learned, ancestors_of, learned_by, rows_learned
+from headstart.data.label_layout import labels_of
 from headstart.data.table import SampleTable
-from headstart.ensemble_scoring import EnsembleScoring, ask_members, open_views, score_votes
+from headstart.ensemble_scoring import EnsembleScoring, MemberAnswers, ask_members, open_views, score_votes
 from headstart.errors import RunError, SourceError, must_be
-from headstart.evaluation.ensembles import Weighting, check_same_names, equal_weights, fit_weights
+from headstart.evaluation.ensembles import (
+    Weighting,
+    check_same_names,
+    equal_weights,
+    fit_weights,
+    fit_weights_to_truth,
+)
+from headstart.evaluation.several_labels import of_truth
 from headstart.files import folder_written_aside, write_json, written_aside
 from headstart.models.bundle import Bundle, find_bundle
 from headstart.models.ensemble import Ensemble, MemberSource, load_model, save_ensemble
 from headstart.progress import say
 from headstart.recipe import Recipe, make_recipe
-from headstart.reevaluation import with_classes
+from headstart.reevaluation import with_labels_of
 from headstart.reporting.ensemble_results import write_member_report
 from headstart.runs import RunFolder
 from headstart.scoring import save_metrics, save_predictions
@@ -118,27 +128,28 @@ def _check(parts: Sequence[_Part], weights: Weighting) -> None:
     twice = [str(part.path) for part, place in zip(parts, places, strict=True) if places.count(place) > 1]
     if twice:
         raise RunError(must_be("RUNS", "named once each", twice[0], "Weights say how much one counts."))
-    _refuse_several_labels(parts)
     points = {str(part.path): part.model.keypoints.names for part in parts if part.model.keypoints}
     if points and len(points) < len(parts):
         other = next(str(part.path) for part in parts if part.model.keypoints is None)
         raise RunError(must_be(other, "a model of points, as the others", "a model of classes", "Leave it out."))
     if points and weights == "fitted":
         raise RunError(must_be("--weights", "'equal' for models of points", "fitted", "Leave it out."))
+    _refuse_other_forms(parts)
     names = points or {str(part.path): part.model.class_names for part in parts}
     check_same_names(names, what="points" if points else "classes")
     if points and len(set(points.values())) > 1:
         raise RunError(must_be("RUNS", "models whose points come in the same order", "other orders"))
 
 
-def _refuse_several_labels(parts: Sequence[_Part]) -> None:
-    """Refuse models of several heads, or of several classes at once; combinations as classes vote like any classes."""
-    for part in parts:
-        layout = part.model.labels if isinstance(part.model, Bundle) else None
-        if layout is not None and layout.form != "joint":
-            remedy = "Combinations as classes (--label a+b) can be put together."
-            expected = "a model of one label a photo, or of points"
-            raise RunError(must_be(str(part.path), expected, "a model of several labels", remedy))
+def _refuse_other_forms(parts: Sequence[_Part]) -> None:
+    """Refuse models whose labels are of another form than the first one's: only equal answers can be averaged."""
+    words = {None: "one label a photo", "joint": "combinations as classes (--label a+b)"}
+    words |= {"heads": "a head for each column (--label a,b)", "multi": "several classes at once (--multi-label)"}
+    forms = [part.model.labels.form if part.model.labels else None for part in parts]
+    for part, form in zip(parts, forms, strict=True):
+        if form != forms[0]:
+            expected = f"a model of {words[forms[0]]}, as {parts[0].path}"
+            raise RunError(must_be(str(part.path), expected, f"a model of {words[form]}", "Leave it out."))
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[Ensemble, list[MemberSource]]:
@@ -151,16 +162,16 @@ def _joined(parts: Sequence[_Part]) -> tuple[Ensemble, list[MemberSource]]:
         if isinstance(model, Bundle):
             members.append(model)
             shares.append(share)
-            sources.append(MemberSource(folder, share, None, str(part.path)))
+            sources.append(MemberSource(folder, share, origin=str(part.path)))
             continue
         members += model.members
         shares += [share * weight for weight in model.weights]
         sources += [
-            MemberSource(folder / entry["folder"], 0.0, None, f"{part.path}, {entry['from'] or entry['folder']}")
+            MemberSource(folder / entry["folder"], 0.0, origin=f"{part.path}, {entry['from'] or entry['folder']}")
             for entry in model.metadata["members"]
         ]
     first = parts[0].model
-    return Ensemble(tuple(members), tuple(shares), first.class_names, first.keypoints, {}), sources
+    return Ensemble(tuple(members), tuple(shares), first.class_names, first.keypoints, {}, first.labels), sources
 
 
 def _fitted(parts: Sequence[_Part], ensemble: Ensemble, recipe: Recipe) -> tuple[float, ...]:
@@ -178,14 +189,21 @@ def _fitted(parts: Sequence[_Part], ensemble: Ensemble, recipe: Recipe) -> tuple
         raise RunError(must_be("--weights", expected, f"fitted, with {got}", remedy))
     if found.count < _FEW:
         say(f"Careful: weights are fitted on {found.count:,} photos only; equal ones may do better.")
-    table = with_classes(ensemble.class_names, found.table)
+    table = with_labels_of(ensemble, found.table)
     everyone = replace(ensemble, weights=tuple(equal_weights(len(ensemble.members)).tolist()))
     views, chosen = open_views(everyone, table, found.recipe), pl.col("split") == "validation"
     how = found.recipe.model_copy(update={"num_threads": recipe.num_threads})
     said = ask_members(everyone, views, how, chosen=lambda rows: rows.filter(chosen))
-    weights = fit_weights(said.answers, said.rows["label"].cast(pl.Int64).to_numpy())
+    weights = _fit(said, table)
     say(f"weights fitted on {found.count:,} validation photos: {', '.join(f'{one:.3f}' for one in weights)}")
     return tuple(weights.tolist())
+
+
+def _fit(said: MemberAnswers, table: SampleTable) -> NDArray[np.float64]:
+    if table.labels is None:
+        return fit_weights(said.answers, said.rows["label"].cast(pl.Int64).to_numpy())
+    labels = labels_of(said.rows)
+    return fit_weights_to_truth(np.stack([of_truth(one, labels, table.labels) for one in said.answers]))
 
 
 def _unseen(parts: Sequence[_Part]) -> _Labelled | None:
@@ -221,7 +239,7 @@ def _scored(
         why = "each labelled photo of its members was learned from by at least one of them"
         why = f"what {unknown[0]} has learned from is not known" if unknown else why
         return None, [f"Not scored: {why}. Score it on other photos: headstart evaluate ENSEMBLE DATA."]
-    table = with_classes(ensemble.class_names, test.table) if test.table.keypoints is None else test.table
+    table = with_labels_of(ensemble, test.table) if test.table.keypoints is None else test.table
     how = test.recipe.model_copy(update={"num_threads": recipe.num_threads})
     try:
         views = open_views(ensemble, table, how)
@@ -261,6 +279,7 @@ def _write(
     extra = parts[0].model.metadata.get("extra", {})
     save_ensemble(
         run.path / "bundle", sources, class_names=ensemble.class_names, keypoints=ensemble.keypoints,
+        labels=ensemble.labels,
         extra={"crop": extra.get("crop", {}), "versions": run.facts["versions"]},
     )  # fmt: skip
     _save_learned(parts, run.path / LEARNED_FILE)
@@ -269,7 +288,7 @@ def _write(
     write_member_report(run, members, table, vote, ensemble=ensemble, title=title.resolve().name)
     more: dict[str, Any] = {"members": members, "chosen": "ensemble"}
     if scoring is None or table is None:
-        task = "keypoints" if ensemble.keypoints else "classification"
+        task = "keypoints" if ensemble.keypoints else ensemble.labels.task if ensemble.labels else "classification"
         write_json(run.path / "metrics.json", {"task": task, "seconds": {}} | more)
         return
     table.save(run.path / "table.parquet")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from headstart.data.keypoints import point_columns
+from headstart.data.label_layout import MISSING, LabelLayout, labels_of, with_own_names
 from headstart.data.table import SampleTable, layout_of
 from headstart.ensemble_scoring import EnsembleScoring, score_points
 from headstart.errors import RunError, must_be
@@ -24,8 +26,17 @@ from headstart.evaluation.folds import FoldScores, logits_from_probabilities, sc
 from headstart.evaluation.suspects import find_suspects
 from headstart.files import written_aside
 from headstart.keypoint_scoring import KeypointScoring
+from headstart.label_scoring import (
+    LabelScoring,
+    first_output,
+    fit_temperatures,
+    label_notes,
+    prediction_columns,
+    score_label_logits,
+)
 from headstart.models.backbones import InputContract
 from headstart.models.inference import InferenceLog
+from headstart.models.label_outputs import column_probabilities
 from headstart.preparation import PreparedData
 from headstart.recipe import Recipe
 from headstart.runs import RunFolder
@@ -45,12 +56,13 @@ class FoldsScoring:
     Attributes:
         folds: Each one's scores on what was held out from it.
         oof: All answers out of fold, scored at once under the name ``oof``; its temperature is the ensemble's.
-        suspects: ``row`` (of ``oof.rows``), ``suggested``, ``self_confidence``; None for keypoints.
+        suspects: ``row`` (of ``oof.rows``), of several labels ``column``, then ``label``, ``suggested`` (names) and
+            ``self_confidence``; None for keypoints.
         ensemble: What the folds together are worth on the test; None where there is no test.
     """
 
     folds: list[FoldScores]
-    oof: Scoring | KeypointScoring
+    oof: Scoring | KeypointScoring | LabelScoring
     suspects: pl.DataFrame | None
     ensemble: EnsembleScoring | None = None
 
@@ -76,19 +88,21 @@ def read_fold_scores(runs: Sequence[RunFolder]) -> list[FoldScores]:
     return found
 
 
-def score_out_of_fold(runs: Sequence[RunFolder], table: SampleTable, *, seed: int) -> Scoring:
-    """Put the classifiers' answers out of fold together, fit one temperature on them, and score them.
+def score_out_of_fold(runs: Sequence[RunFolder], table: SampleTable, *, seed: int) -> Scoring | LabelScoring:
+    """Put the classifiers' answers out of fold together, fit one temperature on them (of heads one each), score them.
 
     Args:
         runs: The folds, finished, in order.
         table: With ``fold``.
         seed: Of the intervals' resampling.
     """
+    if table.labels is not None:
+        return _score_labels_out_of_fold(runs, table, table.labels, seed=seed)
     rows, parts = _rows_by_fold(runs, table)
     first = len(PREDICTION_COLUMNS)
     logits = np.concatenate(
         [
-            logits_from_probabilities(part[:, first : first + len(table.class_names)].to_numpy(), _temperature(run))
+            logits_from_probabilities(part[:, first : first + len(table.class_names)].to_numpy(), _temperatures(run)[0])
             for run, part in zip(runs, parts, strict=True)
         ]
     )
@@ -100,11 +114,34 @@ def score_out_of_fold(runs: Sequence[RunFolder], table: SampleTable, *, seed: in
         logits, labels, class_names=table.class_names, units=rows["unit"].to_numpy(), temperature=fitted.temperature,
         seed=seed,
     )  # fmt: skip
-    notes = (fitted.note.replace("validation", "out-of-fold"),) if fitted.note else ()
+    notes = (_of_folds(fitted.note),) if fitted.note else ()
     probabilities = apply_temperature(logits, fitted.temperature)
     return Scoring(
         {"oof": evaluation}, rows, probabilities, fitted.temperature, notes, InferenceLog(), table.class_names
     )
+
+
+def _score_labels_out_of_fold(
+    runs: Sequence[RunFolder], table: SampleTable, layout: LabelLayout, *, seed: int
+) -> LabelScoring:
+    rows, parts = _rows_by_fold(runs, table)
+    first, num_outputs = first_output(layout), len(layout.output_names)
+    logits = np.concatenate(
+        [
+            logits_from_probabilities(
+                part[:, first : first + num_outputs].to_numpy(),
+                _for_each_output(_temperatures(run), layout),
+                is_presence=layout.form == "multi",
+            )
+            for run, part in zip(runs, parts, strict=True)
+        ]
+    )
+    order = rows["sample_id"].arg_sort().to_numpy()
+    rows, logits = rows[order], logits[order]
+    fits = fit_temperatures(logits, labels_of(rows), layout)
+    temperatures = tuple(fit.temperature for fit in fits)
+    scoring = score_label_logits(logits, rows, layout, splits=("oof",), temperatures=temperatures, seed=seed)
+    return replace(scoring, notes=tuple(_of_folds(note) for note in label_notes(layout, fits)))
 
 
 def score_points_out_of_fold(
@@ -126,17 +163,47 @@ def score_points_out_of_fold(
     return score_points(points, rows, task.samples(rows, found.store), task=task, contract=contract, splits=("oof",))
 
 
-def suspects_of(scoring: Scoring) -> pl.DataFrame:
-    """Name the labels that are probably wrong; see ``evaluation.suspects.find_suspects``."""
-    return find_suspects(scoring.probabilities, scoring.rows["label"].cast(pl.Int64).to_numpy())
+def suspects_of(scoring: Scoring | LabelScoring) -> pl.DataFrame:
+    """Name the labels that are probably wrong, the least credible first; see ``evaluation.suspects.find_suspects``.
+
+    Returns:
+        ``row`` (of ``scoring.rows``), ``label`` and ``suggested`` (names), ``self_confidence``. Of heads and of several
+        classes at once each column, or class, is looked at by itself: ``column`` names it, and a class is there or not
+        (``yes``, ``no``).
+    """
+    if isinstance(scoring, Scoring) or scoring.layout.form == "joint":
+        names = scoring.class_names if isinstance(scoring, Scoring) else scoring.layout.combination_names
+        return _named_suspects(scoring.probabilities, scoring.rows["label"].cast(pl.Int64).to_numpy(), names)
+    layout, table, labels = scoring.layout, scoring.probabilities, labels_of(scoring.rows)
+    if layout.form == "multi":
+        columns = {
+            name: np.stack([1 - one, one], axis=1) for name, one in zip(layout.output_names, table.T, strict=True)
+        }
+        names_of = dict.fromkeys(columns, ("no", "yes"))
+    else:
+        columns = column_probabilities(table, layout)
+        names_of = {column.name: column.class_names for column in layout.columns}
+    found: list[pl.DataFrame] = []
+    for (name, probabilities), numbers in zip(columns.items(), labels.T, strict=True):
+        known = np.flatnonzero(numbers != MISSING)
+        suspects = _named_suspects(probabilities[known], numbers[known], names_of[name])
+        named = suspects.with_columns(row=pl.Series(known[suspects["row"].to_numpy()]), column=pl.lit(name))
+        found.append(named.select("row", "column", "label", "suggested", "self_confidence"))
+    return pl.concat(found).sort("self_confidence", maintain_order=True)
 
 
-def save_out_of_fold(scoring: Scoring | KeypointScoring, class_names: tuple[str, ...], path: Path) -> None:
+def save_out_of_fold(
+    scoring: Scoring | KeypointScoring | LabelScoring, class_names: tuple[str, ...], path: Path
+) -> None:
     """Write oof.parquet: path, label, fold, predicted (class names), then one probability column per class.
 
-    For keypoints: path, group, fold, nme (percent), then the predicted points as x1, y1, ….
+    For keypoints: path, group, fold, nme (percent), then the predicted points as x1, y1, …. Of several labels, after
+    path and fold, the columns of predictions.parquet; see ``LabelScoring.predictions``.
     """
     rows = scoring.rows
+    if isinstance(scoring, LabelScoring):
+        _save_labels_out_of_fold(scoring, path)
+        return
     if isinstance(scoring, KeypointScoring):
         frame = rows.select("path", "group", "fold").with_columns(nme=pl.Series(scoring.sample_errors))
         columns = point_columns(scoring.predicted)
@@ -154,15 +221,33 @@ def save_out_of_fold(scoring: Scoring | KeypointScoring, class_names: tuple[str,
         frame.with_columns(columns).write_parquet(aside)
 
 
-def save_suspects(suspects: pl.DataFrame, rows: pl.DataFrame, class_names: tuple[str, ...], path: Path) -> None:
-    """Write suspects.parquet: path, label, suggested (class names), self_confidence, the least credible first."""
-    names = pl.Series(class_names, dtype=pl.String)
-    named = rows[suspects["row"].to_numpy()]
-    frame = named.select("path", names[named["label"].to_numpy()].alias("label")).with_columns(
-        names[suspects["suggested"].to_numpy()].alias("suggested"), suspects["self_confidence"]
-    )
+def save_suspects(suspects: pl.DataFrame, rows: pl.DataFrame, path: Path) -> None:
+    """Write suspects.parquet: path, then what ``suspects_of`` gives, the least credible first."""
+    frame = rows[suspects["row"].to_numpy()].select("path").with_columns(suspects.drop("row").get_columns())
     with written_aside(path) as aside:
         frame.write_parquet(aside)
+
+
+def _named_suspects(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], class_names: Sequence[str]
+) -> pl.DataFrame:
+    if not len(labels):
+        schema = {"row": pl.Int64, "label": pl.String, "suggested": pl.String, "self_confidence": pl.Float64}
+        return pl.DataFrame(schema=schema)
+    found, names = find_suspects(probabilities, labels), pl.Series(class_names, dtype=pl.String)
+    rows = found["row"].to_numpy()
+    label, suggested = names[labels[rows]].alias("label"), names[found["suggested"].to_numpy()].alias("suggested")
+    return found.select("row", label, suggested, "self_confidence")
+
+
+def _save_labels_out_of_fold(scoring: LabelScoring, path: Path) -> None:
+    columns = prediction_columns(scoring)
+    if scoring.layout.form == "joint":  # as of any classes: path, label, fold, predicted
+        columns = [scoring.rows["path"], columns[0], scoring.rows["fold"], *columns[1:]]
+    else:
+        columns = [scoring.rows["path"], scoring.rows["fold"], *columns]
+    with written_aside(path) as aside:
+        pl.DataFrame(with_own_names(columns)).write_parquet(aside)
 
 
 def _rows_by_fold(runs: Sequence[RunFolder], table: SampleTable) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -184,5 +269,17 @@ def _held_out(predictions: pl.DataFrame) -> pl.DataFrame:
     return predictions.filter(pl.col("split") == "test")
 
 
-def _temperature(run: RunFolder) -> float:
-    return float(json.loads((run.path / "bundle" / "bundle.json").read_text(encoding="utf-8"))["temperature"])
+def _temperatures(run: RunFolder) -> tuple[float, ...]:
+    content = json.loads((run.path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    return tuple(content.get("temperatures") or [content["temperature"]])
+
+
+def _for_each_output(temperatures: tuple[float, ...], layout: LabelLayout) -> NDArray[np.float64]:
+    """Give each output the temperature of its head."""
+    if layout.form != "heads":
+        return np.full(len(layout.output_names), temperatures[0])
+    return np.repeat(temperatures, [len(column.class_names) for column in layout.columns])
+
+
+def _of_folds(note: str) -> str:
+    return note.replace("validation", "out-of-fold")

@@ -28,6 +28,7 @@ from headstart.fold_scoring import (
     suspects_of,
 )
 from headstart.keypoint_scoring import check_scorable
+from headstart.label_scoring import LabelScoring
 from headstart.models.ensemble import MemberSource, load_ensemble, save_ensemble
 from headstart.models.network import Network
 from headstart.preparation import PreparedData
@@ -104,17 +105,18 @@ def _score(run: RunFolder, runs: Sequence[RunFolder], network: Network, found: P
     folds = read_fold_scores(runs)
     if table.keypoints is None:
         oof = score_out_of_fold(runs, table, seed=recipe.seed)
-        suspects, temperature = suspects_of(oof), oof.temperature
+        suspects = suspects_of(oof)
+        temperatures = oof.temperatures if isinstance(oof, LabelScoring) else (oof.temperature,)
     else:
         oof = score_points_out_of_fold(runs, found, recipe, network.contract)
-        suspects, temperature = None, None
+        suspects, temperatures = None, ()
     weights = equal_weights(len(runs)).tolist()
     members = [
-        MemberSource(one.path / "bundle", weight, temperature, one.path.name)
+        MemberSource(one.path / "bundle", weight, temperatures, one.path.name)
         for one, weight in zip(runs, weights, strict=True)
     ]
     save_ensemble(
-        run.path / "bundle", members, class_names=table.class_names, keypoints=table.keypoints,
+        run.path / "bundle", members, class_names=table.output_names, keypoints=table.keypoints, labels=table.labels,
         extra={"crop": recipe.model_dump(include={"crop_to_box", "crop_to_points"}), "versions": run.facts["versions"]},
     )  # fmt: skip
     is_probe = all(fold.stage == "probe" for fold in folds)
@@ -144,7 +146,7 @@ def _publish(run: RunFolder, found: PreparedData, scoring: FoldsScoring) -> None
     table, oof, names = found.table, scoring.oof, found.table.class_names
     save_out_of_fold(oof, names, run.path / "oof.parquet")
     if scoring.suspects is not None:
-        save_suspects(scoring.suspects, oof.rows, names, run.path / "suspects.parquet")
+        save_suspects(scoring.suspects, oof.rows, run.path / "suspects.parquet")
     vote = scoring.ensemble.vote if scoring.ensemble else None
     if vote is not None:
         save_predictions(vote, run.path / "predictions.parquet")
@@ -155,5 +157,6 @@ def _publish(run: RunFolder, found: PreparedData, scoring: FoldsScoring) -> None
         more |= scoring.ensemble.to_metrics_json()
     if scoring.suspects is not None:
         more |= {"temperature": oof.temperature, "suspects": scoring.suspects.height}
+        more |= {"temperatures": list(oof.temperatures)} if isinstance(oof, LabelScoring) else {}
     save_metrics(vote or oof, table, run.path / "metrics.json", seconds=run.facts["seconds"], **more)
     run.note(is_extending=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,20 +128,34 @@ def score_labels(
         chosen = (rows["split"] == "validation").to_numpy()
         fits = fit_temperatures(logits[chosen], labels[chosen], layout)
         temperatures = tuple(fit.temperature for fit in fits)
-        heads = [f"{name}: " for name in layout.names] if layout.form == "heads" else [""]
-        notes += [f"{head}{fit.note}" for head, fit in zip(heads, fits, strict=True) if fit.note]
+        notes += label_notes(layout, fits)
+    scoring = score_label_logits(logits, rows, layout, splits=splits, temperatures=temperatures, seed=seed)
+    return replace(scoring, notes=tuple(notes), log=log)
+
+
+def score_label_logits(
+    logits: NDArray[np.floating],
+    rows: pl.DataFrame,
+    layout: LabelLayout,
+    *,
+    splits: tuple[str, ...],
+    temperatures: tuple[float, ...],
+    seed: int = 0,
+) -> LabelScoring:
+    """Score logits, shape (n, outputs), of the samples of ``rows``; see ``score_labels`` for the rest."""
     evaluations: dict[str, LabelsEvaluation | MultiLabelEvaluation] = {}
+    labels = labels_of(rows)
     for split in splits:
         chosen = (rows["split"] == split).to_numpy()
         if chosen.any():
             units = rows["unit"].to_numpy()[chosen]
             evaluations[split] = _evaluate(logits[chosen], labels[chosen], layout, units, temperatures, seed=seed)
     probabilities = output_probabilities(logits, layout, temperatures)
-    return LabelScoring(layout, evaluations, rows, probabilities, temperatures, tuple(notes), log)
+    return LabelScoring(layout, evaluations, rows, probabilities, temperatures, (), InferenceLog())
 
 
 def fit_temperatures(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], layout: LabelLayout
+    logits: NDArray[np.floating], labels: NDArray[np.int64], layout: LabelLayout
 ) -> list[TemperatureFit]:
     """Fit a temperature for each head, or one for joint classes or several classes at once, on validation samples."""
     if not len(labels):
@@ -152,6 +167,17 @@ def fit_temperatures(
         return [fit_temperature(logits, [number[tuple(row)] for row in labels.tolist()])]
     parts = zip(layout.slices, labels.T, strict=True)
     return [fit_temperature(logits[cells != MISSING][:, part], cells[cells != MISSING]) for part, cells in parts]
+
+
+def label_notes(layout: LabelLayout, fits: Sequence[TemperatureFit]) -> list[str]:
+    """Give what is to be said of fitted temperatures, of heads with the column's name."""
+    heads = [f"{name}: " for name in layout.names] if layout.form == "heads" else [""]
+    return [f"{head}{fit.note}" for head, fit in zip(heads, fits, strict=True) if fit.note]
+
+
+def first_output(layout: LabelLayout) -> int:
+    """Give the place of the first output's probability among the columns of predictions.parquet."""
+    return 2 + (2 * len(layout.columns) if layout.form == "heads" else 2)  # path, split, pairs of true and predicted
 
 
 def prediction_columns(scoring: LabelScoring) -> list[pl.Series]:
@@ -186,7 +212,7 @@ def _columns_of_labels(scoring: LabelScoring) -> tuple[list[pl.Series], list[pl.
 
 
 def _evaluate(
-    logits: NDArray[np.float32],
+    logits: NDArray[np.floating],
     labels: NDArray[np.int64],
     layout: LabelLayout,
     units: NDArray[np.integer],

@@ -128,7 +128,7 @@ def other_photos(
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
     recipe = reading_recipe(run, recipe, contract)
     table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
-    table = _with_labels_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
+    table = with_labels_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
     kept = found.table.kept
     units = pl.DataFrame({"sample_id": kept["sample_id"], "unit": join_units(kept)})
@@ -144,17 +144,17 @@ def reading_recipe(run: RunFolder, recipe: Recipe, contract: InputContract) -> R
     return recipe.updated(fit=contract.fit, **crops, **_labels_of(run, recipe))
 
 
-def _with_labels_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
+def with_labels_of(bundle: Bundle | Ensemble, table: SampleTable) -> SampleTable:
     """Number the labels as the model does: of one label a photo, or of several."""
-    if isinstance(bundle, Bundle) and bundle.labels is not None:
+    if bundle.labels is not None:
         return with_classes_of(bundle.labels, bundle.class_names, table)
     if table.labels is not None and not table.has_plain_classes:
         got = ", ".join(table.labels.names)
         raise SourceError(must_be(str(table.root), "labelled with one label a photo", got, "Name one with --label."))
-    return with_classes(bundle.class_names, table)
+    return _with_classes(bundle.class_names, table)
 
 
-def with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
+def _with_classes(class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
     """Number the labels as the model does; photos of classes it does not know are left out by name."""
     numbers = {name: number for number, name in enumerate(class_names)}
     unknown = [name for name in table.class_names if name not in numbers]

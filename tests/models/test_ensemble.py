@@ -29,7 +29,7 @@ def saved(folder: Path, networks: list[Network], *, names=None, weights=None, te
         place = folder / "single" / str(number)
         save_bundle(place, network, class_names=(names or [NAMES] * len(networks))[number], temperature=1.0 + number)
         weight = weights[number] if weights else 1 / len(networks)
-        sources.append(MemberSource(place, weight, temperatures and temperatures[number], f"run {number}"))
+        sources.append(MemberSource(place, weight, (temperatures[number],) if temperatures else (), f"run {number}"))
     save_ensemble(folder / "joint", sources, class_names=NAMES)
     return folder / "joint"
 
@@ -105,7 +105,7 @@ def test_compiled_members_answer_as_in_pytorch(tmp_path: Path):
     from headstart.models.inference import Answers
 
     networks = [make_network(), make_network(seed=3), make_network("test_efficientnet")]
-    joint = JointNetwork(networks, [1.0, 2.0, 0.5], [[0, 1, 2], [2, 1, 0], [1, 0, 2]]).eval()
+    joint = JointNetwork(networks, [[1.0], [2.0], [0.5]], [[0, 1, 2], [2, 1, 0], [1, 0, 2]]).eval()
     pixels = torch.randint(0, 256, (9, 48, 48, 3), dtype=torch.uint8)
     compiled = compile_forward(Answers(joint).eval(), pixels)
     assert compiled.note is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -19,7 +22,8 @@ def with_classes_of(layout: LabelLayout, class_names: tuple[str, ...], table: Sa
     Args:
         layout: The model's.
         class_names: The model's, for ``joint``.
-        table: Other photos, labelled with as many columns, matched by their order.
+        table: Other photos, labelled with as many columns: matched by their names, or by their order where those
+            differ.
 
     Raises:
         SourceError: The labels are of another form or number, or the model knows none of them.
@@ -29,7 +33,9 @@ def with_classes_of(layout: LabelLayout, class_names: tuple[str, ...], table: Sa
         got = "one label" if ours is None else f"{ours.form}: {', '.join(ours.names)}"
         expected = f"labelled like the model's ({layout.form}: {', '.join(layout.names)})"
         raise SourceError(must_be(str(table.root), expected, got, "Name the columns with --label or --multi-label."))
-    numbers = labels_of(table.frame)
+    order = _order_of(ours.names, layout.names)
+    ours, numbers = replace(ours, columns=tuple(ours.columns[at] for at in order)), labels_of(table.frame)
+    numbers = numbers if layout.form == "multi" else numbers[:, order]
     if layout.form == "multi":
         found, unknown = _indicators_of(numbers, ours.columns[0], layout.columns[0])
     else:
@@ -39,6 +45,11 @@ def with_classes_of(layout: LabelLayout, class_names: tuple[str, ...], table: Sa
         unknown = [name for _, names in renumbered for name in names]
     notes = (f"Not counted, because the model does not know these labels: {', '.join(unknown)}.",) if unknown else ()
     return _renewed(table, found, layout, class_names, notes)
+
+
+def _order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Give where each wanted column stands among those that there are."""
+    return [names.index(name) for name in wanted] if set(names) == set(wanted) else list(range(len(wanted)))
 
 
 def _renewed(

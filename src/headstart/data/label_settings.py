@@ -182,9 +182,6 @@ def _training_problems(recipe: Recipe, found: LabelSettings) -> Iterator[str]:
         yield f"loss must be 'bce' for multi_label; got {recipe.loss!r}"
     if found.form == "heads" and recipe.focal_alpha is not None:
         yield f"focal_alpha must be left out for several heads; got {recipe.focal_alpha:g}"
-    if found.form in ("heads", "multi") and recipe.folds is not None:
-        instead = "combinations as classes, label a+b, take them"
-        yield f"folds must be left out for several heads and multi_label ({instead}); got {recipe.folds}"
 
 
 def _weight_problems(recipe: Recipe, found: LabelSettings) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from torch import Tensor
 
 from headstart.data import geometry
 from headstart.deploy.runner import AnsweredBatch, ImageInput, Runner, View
+from headstart.evaluation.ensembles import vote_logits
 from headstart.models.ensemble import Ensemble, JointNetwork
 from headstart.models.network import Network
-
-_TINY: Final = 1e-30
-"""Votes are raised to this before the logarithm: no answer is infinitely unlikely."""
 
 
 class RunsPhotos(Protocol):
@@ -66,6 +64,7 @@ class EnsembleRunner:
         self.runners = [Runner(joint, device=device, num_threads=num_threads) for joint in ensemble.joints]
         self.device = self.runners[0].device
         self.is_classifier = ensemble.keypoints is None
+        self._is_presence = ensemble.labels is not None and ensemble.labels.form == "multi"
         self._weights = [
             torch.tensor([ensemble.weights[number] for number in numbers], dtype=torch.float64)
             for numbers in ensemble.groups
@@ -86,8 +85,7 @@ class EnsembleRunner:
     ) -> Iterator[AnsweredBatch]:
         """Run the members over photos and give their vote batch by batch; see ``runner.Runner.run``.
 
-        A vote on classes is given as logarithms of probabilities, which are logits; one on points as shares of the
-        frame of ``network``.
+        A vote on classes is given as logits; one on points as shares of the frame of ``network``.
         """
         runs = [runner.run(images, batch_size=batch_size, boxes=boxes) for runner in self.runners]
         for batches in zip(*runs, strict=True):
@@ -104,7 +102,9 @@ class EnsembleRunner:
                 frames = [one.network.contract.image_size for one in (runner, self.runners[0])]
                 answers = _in_frame_of(answers, batch.view, first.view, *frames)
             votes = votes + torch.tensordot(answers.movedim(1, -1), weights, dims=1)
-        return replace(first, answers=votes.clamp_min(_TINY).log() if self.is_classifier else votes)
+        if self.is_classifier:
+            votes = torch.from_numpy(vote_logits(votes.numpy(), is_presence=self._is_presence))
+        return replace(first, answers=votes)
 
 
 def _only_read_by_all(batch: AnsweredBatch, batches: Sequence[AnsweredBatch]) -> AnsweredBatch:

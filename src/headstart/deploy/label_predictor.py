@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.label_layout import JOIN, LabelLayout
-from headstart.deploy.runner import AnsweredBatch, ImageInput, Runner, as_list
+from headstart.deploy.ensemble_runner import make_runner
+from headstart.deploy.runner import AnsweredBatch, ImageInput, as_list
 from headstart.errors import RecipeError, must_be
+from headstart.models.ensemble import Ensemble
 from headstart.models.label_outputs import THRESHOLD, column_probabilities, output_probabilities
 from headstart.models.network import Network
 
@@ -69,10 +71,10 @@ class MultiLabelPrediction:
 
 
 class LabelPredictor:
-    """A network of several label columns, heads or joint classes, ready for use.
+    """A network of several label columns, heads or joint classes, or an ensemble of them, ready for use.
 
     Args:
-        network: Put into eval mode and moved to the device.
+        network: Put into eval mode and moved to the device. An ensemble's logits are the logarithms of its votes.
         layout: What the labels are.
         temperatures: Of heads one each, of joint classes one; 1 where there are none.
         device: See ``runner.Runner``.
@@ -91,7 +93,7 @@ class LabelPredictor:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Ensemble,
         layout: LabelLayout,
         *,
         temperatures: Sequence[float] = (),
@@ -99,7 +101,7 @@ class LabelPredictor:
         num_threads: int | None = None,
     ) -> None:
         _check_outputs(network, layout)
-        self.runner = Runner(network, device=device, num_threads=num_threads)
+        self.runner = make_runner(network, device=device, num_threads=num_threads)
         self.network, self.device = self.runner.network, self.runner.device
         self.layout, self.temperatures = layout, tuple(temperatures)
 
@@ -162,10 +164,10 @@ class LabelPredictor:
 
 
 class MultiLabelPredictor:
-    """A network of several classes at once, ready for use.
+    """A network of several classes at once, or an ensemble of them, ready for use.
 
     Args:
-        network: Put into eval mode and moved to the device.
+        network: Put into eval mode and moved to the device. An ensemble's logits are those of its votes.
         layout: What the labels are.
         temperature: What logits are divided by before the sigmoid.
         device: See ``runner.Runner``.
@@ -184,7 +186,7 @@ class MultiLabelPredictor:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Ensemble,
         layout: LabelLayout,
         *,
         temperature: float = 1.0,
@@ -192,7 +194,7 @@ class MultiLabelPredictor:
         num_threads: int | None = None,
     ) -> None:
         _check_outputs(network, layout)
-        self.runner = Runner(network, device=device, num_threads=num_threads)
+        self.runner = make_runner(network, device=device, num_threads=num_threads)
         self.network, self.device = self.runner.network, self.runner.device
         self.layout, self.temperature = layout, float(temperature)
         self.class_names = layout.columns[0].class_names
@@ -243,9 +245,10 @@ class MultiLabelPredictor:
             yield MultiLabelPrediction(path, labels, dict(zip(self.class_names, found.tolist(), strict=True)))
 
 
-def _check_outputs(network: Network, layout: LabelLayout) -> None:
-    if len(layout.output_names) != network.head.num_classes:
-        expected = f"of {network.head.num_classes} outputs, as the network has"
+def _check_outputs(network: Network | Ensemble, layout: LabelLayout) -> None:
+    num_outputs = len(network.class_names) if isinstance(network, Ensemble) else network.head.num_classes
+    if len(layout.output_names) != num_outputs:
+        expected = f"of {num_outputs} outputs, as the network has"
         raise RecipeError(must_be("layout", expected, len(layout.output_names)))
 
 

@@ -16,7 +16,6 @@ from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
 from headstart.deploy.prediction_file import PredictionSummary, write_predictions
 from headstart.deploy.runner import WORTH_COMPILING, AnsweredBatch, ImageInput, as_list
 from headstart.errors import RecipeError, must_be
-from headstart.models.bundle import Bundle
 from headstart.models.ensemble import Ensemble, load_model
 from headstart.models.network import Network
 
@@ -166,8 +165,8 @@ def load(
     if model.keypoints is not None:
         crop = model.metadata.get("extra", {}).get("crop", {})
         return KeypointPredictor(network, model.keypoints, crop=crop, device=device)
-    if isinstance(model, Bundle) and model.labels is not None:
+    if model.labels is not None:
         if model.labels.form == "multi":
-            return MultiLabelPredictor(model.network, model.labels, temperature=model.temperature, device=device)
-        return LabelPredictor(model.network, model.labels, temperatures=model.temperatures, device=device)
+            return MultiLabelPredictor(network, model.labels, temperature=model.temperature, device=device)
+        return LabelPredictor(network, model.labels, temperatures=model.temperatures, device=device)
     return Predictor(network, model.class_names, temperature=model.temperature, device=device)

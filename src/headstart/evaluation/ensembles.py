@@ -28,6 +28,10 @@ NEGLIGIBLE_WEIGHT: Final = 1e-3
 """A fitted weight below this is 0: that member answers for nothing and need not run."""
 
 
+_TINY: Final = 1e-30
+"""Votes are raised to this before the logarithm: no answer is infinitely unlikely."""
+
+
 def check_same_names(members: Mapping[str, Sequence[str]], *, what: str = "classes") -> None:
     """Refuse members that answer in other classes (or points) than the first.
 
@@ -71,6 +75,24 @@ def vote(answers: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
     return np.tensordot(shares, np.asarray(answers, np.float64), axes=1)
 
 
+def vote_logits(voted: ArrayLike, *, is_presence: bool = False) -> NDArray[np.float64]:
+    """Give logits whose softmax, or sigmoid, is what was voted.
+
+    Args:
+        voted: Probabilities.
+        is_presence: Whether each stands for itself (a sigmoid): of several classes at once.
+
+    Examples:
+        >>> vote_logits([[1.0, 0.0]]).round().tolist(), vote_logits([0.5], is_presence=True).tolist()
+        ([[-0.0, -69.0]], [0.0])
+    """
+    probabilities = np.asarray(voted, np.float64)
+    if not is_presence:
+        return np.log(probabilities.clip(_TINY))
+    probabilities = probabilities.clip(_TINY, 1 - MIN_PROBABILITY)
+    return np.log(probabilities) - np.log1p(-probabilities)
+
+
 def equal_weights(num_members: int) -> NDArray[np.float64]:
     """Give every member the same weight.
 
@@ -99,18 +121,32 @@ def fit_weights(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.float
         >>> fit_weights([knows, guesses], [0, 1, 0]).round(3).tolist()
         [1.0, 0.0]
     """
-    from scipy.optimize import minimize
-
     tables = [checked_predictions(table, labels)[0] for table in np.asarray(probabilities, np.float64)]
     numbers = np.asarray(labels, np.int64)
-    of_truth = np.stack([table[np.arange(len(numbers)), numbers] for table in tables]).clip(MIN_PROBABILITY)
+    return fit_weights_to_truth(np.stack([table[np.arange(len(numbers)), numbers] for table in tables]))
+
+
+def fit_weights_to_truth(of_truth: ArrayLike) -> NDArray[np.float64]:
+    """Find the convex weights that minimise the log loss of the vote, from what members give to what is true.
+
+    Args:
+        of_truth: The probability that each member gives to the truth, shape (members, n); of several labels a photo, a
+            value for each label.
+
+    Examples:
+        >>> fit_weights_to_truth([[0.9, 0.8, 0.7], [0.5, 0.5, 0.5]]).round(3).tolist()
+        [1.0, 0.0]
+    """
+    from scipy.optimize import minimize
+
+    said = np.asarray(of_truth, np.float64).clip(MIN_PROBABILITY)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        mixed = (weights @ of_truth).clip(MIN_PROBABILITY)
-        return float(-np.log(mixed).mean()), -(of_truth / mixed).mean(axis=1)
+        mixed = (weights @ said).clip(MIN_PROBABILITY)
+        return float(-np.log(mixed).mean()), -(said / mixed).mean(axis=1)
 
     total = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like}
-    start, bounds = equal_weights(len(tables)), [(0.0, 1.0)] * len(tables)
+    start, bounds = equal_weights(len(said)), [(0.0, 1.0)] * len(said)
     found = minimize(
         loss,
         start,
@@ -152,8 +188,33 @@ def gain_in_accuracy(
     """
     tables, numbers = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
     hits = vote(tables, weights).argmax(axis=-1) == numbers
-    of_members = (tables.argmax(axis=-1) == numbers).mean(axis=0)
-    return _mean_with_interval(hits - of_members, units, seed=seed, num_resamples=num_resamples)
+    of_members = tables.argmax(axis=-1) == numbers
+    return gain_in_hits(of_members, hits, units=units, seed=seed, num_resamples=num_resamples)
+
+
+def gain_in_hits(
+    of_members: ArrayLike,
+    of_vote: ArrayLike,
+    *,
+    units: ArrayLike | None = None,
+    seed: int = 0,
+    num_resamples: int = 2000,
+) -> Score:
+    """Give by how much the vote is right more often than its members are on average, with a 95 % interval; see above.
+
+    Args:
+        of_members: Whether each member's answer to each sample is right, shape (members, n).
+        of_vote: Of the vote, shape (n,).
+        units: What belongs together, shape (n,).
+        seed: Of the resampling.
+        num_resamples: As above.
+
+    Examples:
+        >>> gain_in_hits([[True, False], [False, False]], [True, False]).value
+        0.25
+    """
+    difference = np.asarray(of_vote, np.float64) - np.asarray(of_members, np.float64).mean(axis=0)
+    return _mean_with_interval(difference, units, seed=seed, num_resamples=num_resamples)
 
 
 def gain_in_error(

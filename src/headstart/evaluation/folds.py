@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import HeadstartError, must_be
+from headstart.evaluation.ensembles import vote_logits
 from headstart.evaluation.intervals import Score
 
 
@@ -80,21 +81,27 @@ def scores_from_json(scores: Mapping[str, Mapping[str, float | None]]) -> dict[s
     return {name: Score.from_json(one) for name, one in scores.items()}
 
 
-def logits_from_probabilities(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
+def logits_from_probabilities(
+    probabilities: ArrayLike, temperature: ArrayLike, *, is_presence: bool = False
+) -> NDArray[np.float64]:
     """Give logits, up to a constant per row, from probabilities that a temperature was applied to.
 
     Each fold has its own temperature; out of fold, one is fitted for all.
 
     Args:
         probabilities: Shape (n, classes).
-        temperature: What the logits were divided by.
+        temperature: What the logits were divided by: one number, or one for each column.
+        is_presence: Whether each probability stands for itself: of several classes at once.
 
     Examples:
         >>> logits = logits_from_probabilities([[0.8, 0.2]], 2.0)
         >>> round(float(logits[0, 0] - logits[0, 1]), 3)  # 2 ln 4
         2.773
     """
-    if not temperature > 0:
+    divisors = np.asarray(temperature, np.float64)
+    if not (divisors > 0).all():
         raise HeadstartError(must_be("temperature", "greater than 0", temperature))
+    if is_presence:
+        return divisors * vote_logits(probabilities, is_presence=True)
     with np.errstate(divide="ignore"):
-        return temperature * np.log(np.asarray(probabilities, np.float64))
+        return divisors * np.log(np.asarray(probabilities, np.float64))

@@ -17,7 +17,7 @@ from headstart.data.label_layout import MISSING, LabelLayout
 from headstart.evaluation.classification import Evaluation, evaluate
 from headstart.evaluation.error_intervals import WeightedMean, means_with_intervals
 from headstart.evaluation.intervals import Score, number_units, wilson
-from headstart.models.label_outputs import column_probabilities, output_probabilities
+from headstart.models.label_outputs import THRESHOLD, column_probabilities, output_probabilities
 
 _TINY: Final = 1e-300  # the smallest probability whose logarithm is taken
 
@@ -67,6 +67,62 @@ def all_right(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> ND
         [True, False, True]
     """
     return ((predicted == labels) | (labels == MISSING)).all(axis=1)
+
+
+def right_at_once(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], layout: LabelLayout
+) -> NDArray[np.bool_]:
+    """Say of each sample whether a model gives all its labels rightly: its heads, its combination, or its classes.
+
+    Args:
+        probabilities: Of each output, shape (n, outputs).
+        labels: Class numbers, shape (n, columns), ``MISSING`` where there is none; of several classes at once 0 and 1.
+        layout: What the labels are.
+
+    Examples:
+        >>> from headstart.data.label_layout import LabelColumn
+        >>> layout = LabelLayout("multi", (LabelColumn("tags", ("cat", "dog")),))
+        >>> right_at_once(np.array([[0.9, 0.2], [0.6, 0.7]]), np.array([[1, 0], [1, 0]]), layout).tolist()
+        [True, False]
+    """
+    if layout.form == "multi":
+        return ((probabilities >= THRESHOLD) == (labels == 1)).all(axis=1)
+    if layout.form == "joint":
+        return all_right(np.array(layout.combinations)[probabilities.argmax(axis=1)], labels)
+    columns = column_probabilities(probabilities, layout).values()
+    return all_right(np.stack([one.argmax(axis=1) for one in columns], axis=1), labels)
+
+
+def of_truth(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], layout: LabelLayout
+) -> NDArray[np.float64]:
+    """Give the probability of every label that is known: one for each sample and head, combination or class.
+
+    Args:
+        probabilities: Of each output, shape (n, outputs).
+        labels: As above.
+        layout: What the labels are.
+
+    Returns:
+        Shape (known labels,), in an order that depends on labels and layout alone.
+
+    Examples:
+        >>> from headstart.data.label_layout import LabelColumn
+        >>> layout = LabelLayout("heads", (LabelColumn("a", ("0", "1")), LabelColumn("b", ("x", "y"))))
+        >>> of_truth(np.array([[0.9, 0.1, 0.3, 0.7]]), np.array([[0, MISSING]]), layout).tolist()
+        [0.9]
+    """
+    table = np.asarray(probabilities, np.float64)
+    if layout.form == "multi":
+        return np.where(labels == 1, table, 1 - table).ravel()
+    if layout.form == "joint":
+        number = {combination: place for place, combination in enumerate(layout.combinations)}
+        return table[np.arange(len(table)), [number[tuple(row)] for row in labels.tolist()]]
+    parts: list[NDArray[np.float64]] = []
+    for part, cells in zip(layout.slices, labels.T, strict=True):
+        known = np.flatnonzero(cells != MISSING)
+        parts.append(table[:, part][known, cells[known]])
+    return np.concatenate(parts)
 
 
 def evaluate_labels(

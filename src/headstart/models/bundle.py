@@ -238,11 +238,11 @@ def _value_problems(content: dict[str, Any], place: str) -> list[str]:
         problems.append(must_be(f"{place}: class_names", "names", names))
     if not content["temperature"] > 0:
         problems.append(must_be(f"{place}: temperature", "greater than 0", content["temperature"]))
-    return problems + _label_problems(content, place)
+    return problems + label_problems(content, place)
 
 
-def _label_problems(content: dict[str, Any], place: str) -> list[str]:
-    """Check what several labels are: one name a logit, and a temperature above 0 for each head."""
+def label_problems(content: dict[str, Any], place: str) -> list[str]:
+    """Check what a bundle says of several labels: one name a logit, and a temperature above 0 for each head."""
     labels = content.get("labels")
     if labels is None:
         needs_labels = content["task"] in TASKS[2:]

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headstart.data.keypoints import KeypointLayout
+from headstart.data.label_layout import LabelLayout
 from headstart.errors import BundleError, all_at_once, must_be
 from headstart.files import link_or_copy, write_json
 from headstart.models.backbones import InputContract
-from headstart.models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, find_bundle, load_bundle
+from headstart.models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, find_bundle, label_problems, load_bundle
+from headstart.models.label_outputs import calibrated
 from headstart.models.network import Network
 
 FORMAT: Final = 2
@@ -38,8 +40,9 @@ class JointNetwork(nn.Module):
 
     Args:
         networks: In eval mode, each with the same ``pixel_contract``.
-        temperatures: What each one's logits are divided by.
-        orders: For each, where the ensemble's classes stand among its own; None for keypoints.
+        temperatures: What each one's logits are divided by: of heads one each, else one.
+        orders: For each, where the ensemble's outputs stand among its own; None for keypoints.
+        layouts: For each, what its labels are; None where a photo gets one, or points.
 
     Attributes:
         contract: Of the first: how photos become pixels is the same for all; each normalises by its own.
@@ -49,11 +52,16 @@ class JointNetwork(nn.Module):
     orders: Tensor | None
 
     def __init__(
-        self, networks: Sequence[Network], temperatures: Sequence[float], orders: Sequence[Sequence[int]] | None
+        self,
+        networks: Sequence[Network],
+        temperatures: Sequence[Sequence[float]],
+        orders: Sequence[Sequence[int]] | None,
+        layouts: Sequence[LabelLayout | None] | None = None,
     ) -> None:
         super().__init__()
         self.contract = networks[0].contract
         self.networks = nn.ModuleList(_sharing_backbones(networks))
+        self.layouts = layouts or (None,) * len(networks)
         # Buffers: what a converted network is kept under must tell these apart.
         self.register_buffer("temperatures", torch.tensor(temperatures, dtype=torch.float32))
         self.register_buffer("orders", None if orders is None else torch.tensor(np.asarray(orders, np.int64)))
@@ -62,7 +70,7 @@ class JointNetwork(nn.Module):
         """Give what each network says of pixels (n, H, W, 3).
 
         Returns:
-            Calibrated probabilities in the ensemble's order, shape (n, networks, classes), or coordinates as shares of
+            Calibrated probabilities in the ensemble's order, shape (n, networks, outputs), or coordinates as shares of
             the frame, shape (n, networks, keypoints, 2).
         """
         images: dict[tuple[Any, ...], Tensor] = {}
@@ -84,8 +92,7 @@ class JointNetwork(nn.Module):
         outputs = network.head.decode(network.answer(features))
         if self.orders is None:
             return outputs
-        probabilities = torch.softmax(outputs.float() / self.temperatures[number], dim=1)
-        return probabilities[:, self.orders[number]]
+        return calibrated(outputs.float(), self.layouts[number], self.temperatures[number])[:, self.orders[number]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,9 @@ class Ensemble:
         class_names: Of the ensemble's probabilities; none for keypoints.
         keypoints: What the points are; None for classifiers.
         metadata: All of its ``bundle.json``.
+        labels: What several labels a photo are; None where it gets one.
         temperature: 1: the members' probabilities are calibrated before they are averaged.
+        temperatures: None, for the same reason.
     """
 
     members: tuple[Bundle, ...]
@@ -106,7 +115,9 @@ class Ensemble:
     class_names: tuple[str, ...]
     keypoints: KeypointLayout | None
     metadata: dict[str, Any]
+    labels: LabelLayout | None = None
     temperature: float = 1.0
+    temperatures: tuple[float, ...] = ()
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -127,8 +138,9 @@ class Ensemble:
         orders = [class_order(member.class_names, self.class_names).tolist() for member in members]
         return JointNetwork(
             [member.network for member in members],
-            [member.temperature for member in members],
+            [member.temperatures or (member.temperature,) for member in members],
             orders if self.keypoints is None else None,
+            [member.labels for member in members],
         )
 
 
@@ -139,13 +151,13 @@ class MemberSource:
     Attributes:
         folder: A bundle's folder, of one network.
         weight: Of its vote.
-        temperature: In place of its own; None keeps it.
+        temperatures: In place of its own: of heads one each, else one; without any it keeps its own.
         origin: What it was called, for whoever reads the JSON.
     """
 
     folder: Path
     weight: float
-    temperature: float | None = None
+    temperatures: tuple[float, ...] = ()
     origin: str = ""
 
 
@@ -200,6 +212,7 @@ def save_ensemble(
     *,
     class_names: Sequence[str] = (),
     keypoints: KeypointLayout | None = None,
+    labels: LabelLayout | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an ensemble's bundle, its members in it; one that is there is replaced.
@@ -212,6 +225,7 @@ def save_ensemble(
         members: In order.
         class_names: Of the ensemble's probabilities.
         keypoints: What the points of a keypoint ensemble are.
+        labels: What the labels are where a photo gets several.
         extra: What else to keep (JSON values).
     """
     import headstart
@@ -226,6 +240,8 @@ def save_ensemble(
     content = {"format": FORMAT, "kind": "ensemble", "task": "classification", "class_names": list(class_names)}
     if keypoints is not None:
         content |= {"task": "keypoints", "keypoints": keypoints.as_dict()}
+    if labels is not None:
+        content |= {"task": labels.task, "labels": labels.as_dict()}
     content |= {"members": entries, "headstart_version": headstart.__version__, "extra": dict(extra or {})}
     write_json(directory / METADATA_FILE, content)
 
@@ -251,19 +267,25 @@ def load_ensemble(folder: Path) -> Ensemble:
         members.append(member)
     names = tuple(content["class_names"])
     layout = KeypointLayout.from_dict(content["keypoints"]) if content["task"] == "keypoints" else None
-    wrong = [number for number, member in enumerate(members, 1) if set(member.class_names) != set(names)]
+    labels = LabelLayout.from_dict(content["labels"]) if content.get("labels") else members[0].labels
+    form = labels.form if labels else None
+    wrong = [
+        number
+        for number, member in enumerate(members, 1)
+        if set(member.class_names) != set(names) or (member.labels.form if member.labels else None) != form
+    ]
     if wrong:
         raise BundleError(must_be(f"{path}: member {wrong[0]}", "a model of the ensemble's classes", "others"))
     weights = tuple(float(entry["weight"]) for entry in content["members"])
-    return Ensemble(tuple(members), weights, names, layout, content)
+    return Ensemble(tuple(members), weights, names, layout, content, labels)
 
 
 def _copy_member(member: MemberSource, target: Path) -> dict[str, Any]:
     source = find_bundle(member.folder)
     content = json.loads((source / METADATA_FILE).read_text(encoding="utf-8"))
-    if member.temperature is not None:
-        content |= {"temperature": member.temperature}
-        content |= {"temperatures": [member.temperature]} if "temperatures" in content else {}
+    if member.temperatures:
+        content |= {"temperature": member.temperatures[0] if len(member.temperatures) == 1 else 1.0}
+        content |= {"temperatures": list(member.temperatures)} if "temperatures" in content else {}
     link_or_copy(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
     write_json(target / METADATA_FILE, content)
     return content
@@ -280,7 +302,7 @@ def _checked_content(path: Path) -> dict[str, Any]:
         for name, kind in _FIELDS.items()
         if not isinstance(content.get(name), kind)
     ]
-    problems = problems or _weight_problems(content["members"], path)
+    problems = problems or [*_weight_problems(content["members"], path), *label_problems(content, str(path))]
     if problems:
         raise BundleError(all_at_once(problems))
     return content

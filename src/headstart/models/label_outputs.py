@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from headstart.data.label_layout import LabelLayout
 
@@ -39,12 +40,25 @@ def output_probabilities(
         [[0.5, 0.5, 0.731, 0.269]]
     """
     values = torch.from_numpy(np.asarray(logits, np.float64))
-    factors = temperatures or (1.0,) * layout.num_temperatures
-    if layout.form == "multi":
-        return torch.sigmoid(values / factors[0]).numpy()
-    parts = layout.slices if layout.form == "heads" else (slice(None),)
-    divided = [torch.softmax(values[:, part] / factor, 1) for part, factor in zip(parts, factors, strict=True)]
-    return torch.cat(divided, 1).numpy()
+    return calibrated(values, layout, temperatures or (1.0,) * layout.num_temperatures).numpy()
+
+
+def calibrated(logits: Tensor, layout: LabelLayout | None, temperatures: Sequence[float] | Tensor) -> Tensor:
+    """Give the probability of each output as a tensor of the same kind; of a single label a photo, too.
+
+    Args:
+        logits: Shape (n, outputs).
+        layout: What the labels are; None: one label a photo.
+        temperatures: What logits are divided by: of heads one each, else one.
+
+    Examples:
+        >>> calibrated(torch.tensor([[0.0, 0.0]]), None, [2.0]).tolist()
+        [[0.5, 0.5]]
+    """
+    if layout is not None and layout.form == "multi":
+        return torch.sigmoid(logits / temperatures[0])
+    parts = layout.slices if layout is not None and layout.form == "heads" else (slice(None),)
+    return torch.cat([torch.softmax(logits[:, part] / temperatures[at], 1) for at, part in enumerate(parts)], 1)
 
 
 def column_probabilities(probabilities: NDArray[np.floating], layout: LabelLayout) -> dict[str, NDArray[np.float64]]:

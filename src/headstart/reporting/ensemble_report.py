@@ -16,11 +16,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headstart.data.keypoints import KeypointLayout
+from headstart.data.label_layout import LabelLayout
 from headstart.evaluation.classification import Evaluation
 from headstart.evaluation.intervals import Score
 from headstart.evaluation.keypoints import KEYPOINT_SCORES, KeypointEvaluation
-from headstart.reporting.concerns import Concern, concerns_of_keypoint_run, concerns_of_run
+from headstart.evaluation.multi_label import MULTI_SCORES, MultiLabelEvaluation
+from headstart.evaluation.several_labels import LabelsEvaluation
+from headstart.models.label_outputs import THRESHOLD
+from headstart.reporting.concerns import (
+    NO_SCORE,
+    Concern,
+    about_exclusions,
+    concerns_of_keypoint_run,
+    concerns_of_run,
+)
 from headstart.reporting.keypoint_report import BESIDE_HEADLINE, headline_top
+from headstart.reporting.label_report import about_labels, headline_of, parts_of, section_of
 from headstart.reporting.pages import write_page
 from headstart.reporting.run_facts import RunFacts, time_rows
 from headstart.reporting.run_report import evaluation_context
@@ -57,13 +68,20 @@ class MemberRow:
 
 @dataclass(frozen=True)
 class SuspectPicture:
-    """A label that looks wrong: the image as stored, class names, how credible the label is, and where it is."""
+    """A label that looks wrong: the image as stored, class names, how credible the label is, and where it is.
+
+    Of several labels, ``column`` says which one.
+    """
 
     image: NDArray[np.uint8]
     label: str
     suggested: str
     self_confidence: float
     path: str
+    column: str = ""
+
+
+AnyEvaluation = Evaluation | KeypointEvaluation | LabelsEvaluation | MultiLabelEvaluation
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,7 @@ class EnsembleResults:
         members: One row each.
         class_names: Of a classifier.
         layout: What the points are; None for a classifier.
+        labels: What several labels a photo are; None where it gets one.
         test: What the vote is worth on the test; None where nothing could be scored.
         oof: All answers out of fold; None where the members are no folds.
         gain: What the vote gains over one member, a sentence; empty where it was not measured.
@@ -87,8 +106,9 @@ class EnsembleResults:
     members: Sequence[MemberRow]
     class_names: tuple[str, ...] = ()
     layout: KeypointLayout | None = None
-    test: Evaluation | KeypointEvaluation | None = None
-    oof: Evaluation | KeypointEvaluation | None = None
+    labels: LabelLayout | None = None
+    test: AnyEvaluation | None = None
+    oof: AnyEvaluation | None = None
     gain: str = ""
     spread: str = ""
     suspects: Sequence[SuspectPicture] = ()
@@ -107,27 +127,48 @@ def write_ensemble_report(results: EnsembleResults, path: Path) -> None:
 
 def _context(results: EnsembleResults) -> dict[str, Any]:
     is_points, scored = results.layout is not None, results.test or results.oof
-    headline = "nme" if is_points else "accuracy"
-    classes = results.oof if isinstance(results.oof, Evaluation) else results.test
+    names, member_columns = _score_names(results)
+    classes = results.oof or results.test  # out of fold there are more images
     return {
         "results": results,
         "run": results.run,
         "scored": scored,
         "is_folds": results.oof is not None,
-        "headline_name": headline,
+        "headline_name": names[0],
+        "is_multi": results.labels is not None and results.labels.form == "multi",
+        "threshold": THRESHOLD,
         "headline_top": headline_top(scored.scores["nme"]) if scored and is_points else None,
-        "aside": BESIDE_HEADLINE if is_points else CLASS_SCORES[1:],
-        "score_names": KEYPOINT_SCORES if is_points else CLASS_SCORES,
-        "member_columns": (headline,) if is_points else (headline, "balanced_accuracy"),
+        "aside": BESIDE_HEADLINE if is_points else names[1:],
+        "score_names": names,
+        "member_columns": member_columns,
+        "member_score": member_columns[0],
         "concerns": _concerns(results, scored),
         "by_class": classes if isinstance(classes, Evaluation) else None,
+        "by_label": classes if isinstance(classes, LabelsEvaluation | MultiLabelEvaluation) else None,
+        "sections": [section_of(name, one) for name, one in parts_of(classes).items()],
         "times": time_rows(results.run.seconds),
         "suspects": [(suspect, thumbnail(suspect.image)) for suspect in results.suspects],
     } | evaluation_context(classes if isinstance(classes, Evaluation) else None)
 
 
-def _concerns(results: EnsembleResults, scored: Evaluation | KeypointEvaluation | None) -> list[Concern]:
+def _score_names(results: EnsembleResults) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the scores to show, the headline first, and those of each member, first the one that it has on the test."""
+    if results.layout is not None:
+        return KEYPOINT_SCORES, ("nme",)
+    if results.labels is None:
+        return CLASS_SCORES, CLASS_SCORES[:2]
+    form, headline = results.labels.form, headline_of(results.labels)
+    if form == "multi":
+        return MULTI_SCORES, ("exact", headline)
+    return (headline,), (("accuracy", headline) if form == "joint" else (headline,))
+
+
+def _concerns(results: EnsembleResults, scored: AnyEvaluation | None) -> list[Concern]:
     run = results.run
+    if results.labels is not None:
+        is_scored = isinstance(scored, LabelsEvaluation | MultiLabelEvaluation)
+        about = about_labels(scored) if is_scored else [NO_SCORE]
+        return [*run.worries, *about, *about_exclusions(run.counts.get("excluded", {}))]
     common: dict[str, Any] = {
         "worries": run.worries, "excluded": run.counts.get("excluded", {}), "history": pl.DataFrame()
     }  # fmt: skip

@@ -43,17 +43,19 @@ def write_fold_report(run: RunFolder, table: SampleTable, store: PixelStore, sco
         scoring: What the folds are worth.
     """
     test = scoring.ensemble.vote.evaluations["test"] if scoring.ensemble else None
-    name = "nme" if table.keypoints is not None else "accuracy"
+    plain = "exact" if table.labels is not None and not table.has_plain_classes else "accuracy"
+    name = "nme" if table.keypoints is not None else plain
     results = EnsembleResults(
         run=gather_facts(run, table, notes=scoring.oof.notes),
         members=_fold_rows(scoring.folds, scoring.ensemble),
-        class_names=table.class_names,
+        class_names=table.output_names,
         layout=table.keypoints,
+        labels=table.labels,
         test=test,
         oof=scoring.oof.evaluations["oof"],
         gain=scoring.ensemble.word_gain("test") if scoring.ensemble else "",
         spread=_word_spread(scoring.folds, name),
-        suspects=_suspects(scoring, table, store),
+        suspects=_suspects(scoring, store),
         num_suspects=0 if scoring.suspects is None else scoring.suspects.height,
     )
     write_ensemble_report(results, run.path / "report.html")
@@ -88,6 +90,7 @@ def write_member_report(
         members=rows,
         class_names=ensemble.class_names,
         layout=ensemble.keypoints,
+        labels=ensemble.labels,
         test=scoring.vote.evaluations["test"] if scoring else None,
         gain=scoring.word_gain("test") if scoring else "",
     )
@@ -153,14 +156,13 @@ def _word_spread(folds: Sequence[FoldScores], name: str) -> str:
     return f"{words} Models differ, and so do the parts they are scored on."
 
 
-def _suspects(scoring: FoldsScoring, table: SampleTable, store: PixelStore) -> list[SuspectPicture]:
+def _suspects(scoring: FoldsScoring, store: PixelStore) -> list[SuspectPicture]:
     if scoring.suspects is None:
         return []
-    rows, names = scoring.oof.rows, table.class_names
+    rows = scoring.oof.rows
     found: list[SuspectPicture] = []
     for suspect in scoring.suspects.head(NUM_SUSPECTS).iter_rows(named=True):
         row: dict[str, Any] = rows.row(suspect["row"], named=True)
-        picture = store.read(int(row["record"]))
-        label, suggested = names[row["label"]], names[suspect["suggested"]]
-        found.append(SuspectPicture(picture, label, suggested, suspect["self_confidence"], row["path"]))
+        named = {name: value for name, value in suspect.items() if name != "row"}
+        found.append(SuspectPicture(store.read(int(row["record"])), **named, path=row["path"]))
     return found

@@ -75,9 +75,9 @@ def write_label_report(results: LabelResults, path: Path) -> None:
         "scored": scored,
         "is_multi": results.layout.form == "multi",
         "threshold": THRESHOLD,
-        "headline_name": "mean_average_precision" if results.layout.form == "multi" else "exact",
+        "headline_name": headline_of(results.layout),
         "concerns": concerns_of_label_run(results),
-        "sections": [_section(name, one, results.mistakes.get(name, ())) for name, one in _parts(scored).items()],
+        "sections": [section_of(name, one, results.mistakes.get(name, ())) for name, one in parts_of(scored).items()],
         "mistakes": [(one, thumbnail(one.image)) for one in results.mistakes.get("", ())],
         "stages": stage_charts(run.history, run.monitor),
         "times": time_rows(run.seconds),
@@ -93,26 +93,37 @@ def concerns_of_label_run(results: LabelResults) -> list[Concern]:
     if scored is None:
         found.append(NO_SCORE)
     else:
-        found += [Concern("How to read the scores", note) for note in scored.notes]
-        found += about_units(scored.num_samples, scored.num_units)
-        for name, part in _parts(scored).items():
-            about = [*about_classes(part.per_class), *about_calibration(part.scores["calibration_error"])]
-            found += [Concern(f"{name}: {one.title[0].lower()}{one.title[1:]}", one.text) for one in about]
-        if isinstance(scored, MultiLabelEvaluation):
-            found += about_classes(scored.per_class)
+        found += about_labels(scored)
         if results.test is not None and results.validation is not None:
-            monitor = "mean_average_precision" if results.layout.form == "multi" else "exact"
-            found += about_optimism(scored.scores, results.validation.scores, monitor)
+            found += about_optimism(scored.scores, results.validation.scores, headline_of(results.layout))
     return [*found, *about_exclusions(run.counts.get("excluded", {})), *about_training(run.history, run.monitor)]
 
 
-def _parts(scored: AnyEvaluation | None) -> dict[str, Evaluation]:
-    """Give the classifications that a page has a section for: joint classes, then each column."""
+def about_labels(scored: AnyEvaluation) -> list[Concern]:
+    """Say what to worry about in the scores of one split; what concerns one column begins with its name."""
+    found = [Concern("How to read the scores", note) for note in scored.notes]
+    found += about_units(scored.num_samples, scored.num_units)
+    for name, part in parts_of(scored).items():
+        about = [*about_classes(part.per_class), *about_calibration(part.scores["calibration_error"])]
+        found += [Concern(f"{name}: {one.title[0].lower()}{one.title[1:]}", one.text) for one in about]
+    if isinstance(scored, MultiLabelEvaluation):
+        found += about_classes(scored.per_class)
+    return found
+
+
+def headline_of(layout: LabelLayout) -> str:
+    """Give the score that a page begins with."""
+    return "mean_average_precision" if layout.form == "multi" else "exact"
+
+
+def parts_of(scored: object) -> dict[str, Evaluation]:
+    """Give the classifications of several labels that a page has a section for: joint classes, then each column."""
     if not isinstance(scored, LabelsEvaluation):
         return {}
     return {**({JOINT: scored.joint} if scored.joint else {}), **scored.columns}
 
 
-def _section(name: str, scored: Evaluation, mistakes: Sequence[Mistake]) -> dict[str, Any]:
+def section_of(name: str, scored: Evaluation, mistakes: Sequence[Mistake] = ()) -> dict[str, Any]:
+    """Give what a page shows of one classification, with wrong answers to look at."""
     shown = [(one, thumbnail(one.image)) for one in mistakes]
     return {"name": name, "scored": scored, "mistakes": shown} | evaluation_context(scored)
