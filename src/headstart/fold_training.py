@@ -6,10 +6,10 @@ store and the cache of features; a finished fold is not repeated when the whole 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import polars as pl
 
@@ -35,16 +35,27 @@ from headstart.preparation import PreparedData
 from headstart.progress import say
 from headstart.runs import RunFolder
 from headstart.scoring import save_metrics, save_predictions
+from headstart.training.budgeting import deadline_of_fold
 from headstart.training.fit import choose_device, probe_features
 
-TrainOne = Callable[[RunFolder, Network, PreparedData], tuple[Any, Any]]
-"""Fits, scores and publishes one run; gives what training chose, and the scores."""
+
+class TrainOne(Protocol):
+    """Fits, scores and publishes one run; gives what training chose, and the scores."""
+
+    def __call__(
+        self, run: RunFolder, network: Network, found: PreparedData, /, *, deadline: float | None = None
+    ) -> tuple[Any, Any]:
+        """Train; under a budget, fine-tuning is done by the deadline."""
+        ...
+
 
 _FACTS: Final = ("weights", "training", "leaks", "account", "ancestors", "ancestry", "store_size")
 """What a fold has in common with the whole."""
 
 
-def train_folds(run: RunFolder, network: Network, found: PreparedData, *, train_one: TrainOne) -> None:
+def train_folds(
+    run: RunFolder, network: Network, found: PreparedData, *, train_one: TrainOne, end: float | None = None
+) -> None:
     """Train every fold that is not finished, then score, report and bundle them together.
 
     Args:
@@ -52,6 +63,7 @@ def train_folds(run: RunFolder, network: Network, found: PreparedData, *, train_
         network: As each fold starts from it.
         found: The table with ``fold``, and the pixels.
         train_one: What a fold is trained with: as any run.
+        end: When all folds have to be finished, on ``time.monotonic``'s clock; None where there is no budget.
     """
     runs = _open_folds(run, found.table)
     for number, fold_run in enumerate(runs, 1):
@@ -61,7 +73,8 @@ def train_folds(run: RunFolder, network: Network, found: PreparedData, *, train_
         own = SampleTable.load(fold_run.path / "table.parquet")
         say(describe_fold(own, number, len(runs)))
         with run.timed(f"fold {number}"), fold_run.held():
-            _, scoring = train_one(fold_run, deepcopy(network), replace(found, table=own))
+            deadline = None if end is None else deadline_of_fold(run, fold_run, end, num_left=len(runs) - number + 1)
+            _, scoring = train_one(fold_run, deepcopy(network), replace(found, table=own), deadline=deadline)
         say(scoring.describe()[-1].replace("test:", f"fold {number}/{len(runs)}, held out:", 1))
     with run.timed("evaluation"):
         scoring = _score(run, runs, network, found)

@@ -254,18 +254,12 @@ def _carry_out(run: RunFolder, *, epochs: int | None = None) -> RunFolder:
     with run.held():
         run = run if epochs is None else run.extended(epochs)
         found, network = _prepare(run)
-        if run.recipe.folds is not None and run.recipe.fold is None:
+        run, network, deadline = _within_budget(run, network, found, started=started)
+        if run.recipe.num_runs > 1:
             from headstart.fold_training import train_folds
 
-            train_folds(run, network, found, train_one=_train_prepared)
+            train_folds(run, network, found, train_one=_train_prepared, end=deadline)
             return run
-        deadline = None
-        if run.recipe.budget is not None:
-            run, network, deadline = _plan(run, network, found, started=started)
-        elif "plan" in run.facts:
-            from headstart.training.budgeting import resumed_deadline
-
-            deadline = resumed_deadline(run, started=started)
         fitted, scoring = _train_prepared(run, network, found, deadline=deadline)
         for line in (*fitted.notes, *scoring.notes, *scoring.describe()):
             say(line)
@@ -380,14 +374,21 @@ def _fit(run: RunFolder, network: Network, found: PreparedData, *, deadline: flo
     return fit(network, found.table, found.store, run.recipe, folder=run.path, deadline=deadline)
 
 
-def _plan(run: RunFolder, network: Network, found: PreparedData, *, started: float) -> tuple[RunFolder, Network, float]:
+def _within_budget(
+    run: RunFolder, network: Network, found: PreparedData, *, started: float
+) -> tuple[RunFolder, Network, float | None]:
     """Choose what fits the run's budget, once; from then on its recipe says what was chosen.
 
     Returns:
-        The run with its recipe, the network at the size that was chosen, and when fine-tuning has to be done.
+        The run with its recipe, the network at the size that was chosen, and when fine-tuning has to be done; None
+        where there is no budget.
     """
-    from headstart.training.budgeting import plan_run
+    if run.recipe.budget is None and "plan" not in run.facts:
+        return run, network, None
+    from headstart.training.budgeting import plan_run, resumed_deadline
 
+    if run.recipe.budget is None:
+        return run, network, resumed_deadline(run, started=started)
     with run.timed("planning"):
         planned = plan_run(run, network, found.table, found.store, started=started)
     for line in run.facts["plan"]["words"]:

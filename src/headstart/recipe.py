@@ -454,6 +454,11 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def num_runs(self) -> int:
+        """How many runs it makes: one for each fold, else one."""
+        return self.folds if self.folds is not None and self.fold is None else 1
+
+    @property
     def labels(self) -> LabelSettings:
         """Which columns hold the labels, and in which form they are learned."""
         return label_settings(self)

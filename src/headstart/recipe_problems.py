@@ -77,8 +77,6 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
 
 def _model_problems(recipe: Recipe) -> Iterator[str]:
     """Name settings of the model, and of several models, that do not go together."""
-    if recipe.folds is not None and recipe.budget is not None:
-        yield f"budget must be left out beside folds; got {recipe.budget!r}"
     if recipe.pooling != "own" and recipe.head in MAP_HEADS:
         yield f"pooling must be 'own' for the head {recipe.head!r}, which takes the map; got {recipe.pooling!r}"
     if (recipe.head_hidden or recipe.head_norm) and recipe.head in MAP_HEADS:

@@ -116,11 +116,6 @@ def test_a_fold_that_there_is_not_is_refused(settings):
         make_recipe(settings)
 
 
-def test_what_goes_with_one_run_only_is_refused_beside_folds():
-    with pytest.raises(RecipeError, match="must be left out beside folds"):
-        make_recipe({"folds": 3, "budget": "10m"})
-
-
 def test_one_fold_is_no_fold():
     with pytest.raises(RecipeError, match="folds must be greater than or equal to 2; got 1"):
         make_recipe({"folds": 1})

@@ -17,7 +17,7 @@ from headstart.preparation import reopen
 from headstart.recipe import make_recipe, read_recipe
 from headstart.runs import RunFolder
 from headstart.training.budget import LEAST_EPOCHS, Measured, Workload, choose_plan, measure, smaller_sizes
-from headstart.training.budgeting import resumed_deadline
+from headstart.training.budgeting import deadline_of_fold, resumed_deadline
 from headstart.training.fit import samples_of
 from headstart.training.tasks import make_task
 from small_run import SMALL_RUN
@@ -103,6 +103,26 @@ def test_a_measure_that_was_too_hopeful_ends_training_in_time(digits, tmp_path):
     pipeline.resume(run.path)
     assert read_recipe(run.path / "recipe.toml")["epochs"] == 10_000
     assert time.monotonic() - start <= 25 * 1.05
+
+
+@pytest.mark.slow
+def test_folds_share_a_budget_and_end_inside_it(digits, tmp_path):
+    start = time.monotonic()
+    run = headstart.train(digits, out=tmp_path / "run", budget="75s", folds=3, **BUDGETED)
+    assert time.monotonic() - start <= 75 * 1.05
+    recipes = [read_recipe(run.path / name / "recipe.toml") for name in (".", "fold-1", "fold-3")]
+    assert len({recipe["epochs"] for recipe in recipes}) == 1
+    assert not any("budget" in recipe for recipe in recipes)
+    assert json.loads((run.path / "metrics.json").read_text())["oof"]["accuracy"]["value"] > 0.1
+
+
+def test_each_fold_gets_an_equal_share_of_the_time_that_is_left(tmp_path):
+    run, fold = (RunFolder.create(tmp_path / name, make_recipe({"data": str(tmp_path)})) for name in ("whole", "fold"))
+    run.note(plan={"closing": 4.0})
+    now = time.monotonic()
+    assert deadline_of_fold(run, fold, now + 90, num_left=3) == pytest.approx(now + 26, abs=0.1)
+    fold.note(seconds={"network": 1.5, "training": 30.0})
+    assert deadline_of_fold(run, fold, now + 90, num_left=3) == pytest.approx(now + 24.5, abs=0.1)
 
 
 @pytest.mark.slow

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from headstart.data.folds import table_of_fold
 from headstart.recipe import read_budget
 from headstart.runs import RunFolder
 from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized, smaller_sizes
@@ -25,6 +26,8 @@ def plan_run(
 ) -> tuple[RunFolder, Network, float]:
     """Choose what fits the run's budget and write it down; a resumed run keeps what was chosen.
 
+    Folds share the budget: what fits a K-th of it is chosen once, for all of them.
+
     Args:
         run: Its recipe has a budget.
         network: At the size of the recipe.
@@ -34,29 +37,38 @@ def plan_run(
 
     Returns:
         The run with the settings that were chosen, the network at the size that was chosen, and when fine-tuning has
-        to be done, on the same clock.
+        to be done (of folds: when all of them have to be finished), on the same clock.
     """
-    budget = read_budget(str(run.recipe.budget))
-    work = _workload(network, table, run)
     if "plan" not in run.facts:
-        task = make_task(run.recipe, table)
-        can_shrink = network.head.takes == "pooled" and network.pooling != "flatten"
-        sizes = smaller_sizes(network.contract.image_size) if can_shrink else ()
-        samples = samples_of(task, table, store, "train")
-        measured = measure(network, samples, store, run.recipe, task=task, sizes=sizes)
-        plan = choose_plan(budget - (time.monotonic() - started), measured, work)
-        closing = work.num_others * measured.forward + CLOSING_SECONDS
-        facts = {"settings": plan.settings, "words": plan.words, "seconds": budget - closing}
-        run.note(plan=facts, store_size=list(network.contract.image_size))
-    chosen = run.facts["plan"]
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen["settings"].items()}
-    recipe = run.recipe.model_copy(update=settings)
-    recipe.model_copy(update={"budget": None}).save(run.path / "recipe.toml")
+        plan = _chosen(run, network, table, store, started=started)
+        run.note(plan=plan, store_size=list(network.contract.image_size))
+    plan = run.facts["plan"]
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in plan["settings"].items()}
+    recipe = run.recipe.model_copy(update=settings | {"budget": None})
+    recipe.save(run.path / "recipe.toml")
     if recipe.image_size is not None:
         resized(network, recipe.image_size)
     run = RunFolder(run.path, recipe)
     run.note(training=describe_stages(network, recipe))
-    return run, network, started + float(chosen["seconds"])
+    return run, network, started + float(plan["seconds"])
+
+
+def _chosen(
+    run: RunFolder, network: Network, table: SampleTable, store: PixelStore, *, started: float
+) -> dict[str, Any]:
+    """Give the settings that fit, words for them, and by which second of the run what has to be done."""
+    recipe, task, num_runs = run.recipe, make_task(run.recipe, table), run.recipe.num_runs
+    can_shrink = network.head.takes == "pooled" and network.pooling != "flatten"
+    sizes = smaller_sizes(network.contract.image_size) if can_shrink else ()
+    measured = measure(network, samples_of(task, table, store, "train"), store, recipe, task=task, sizes=sizes)
+    work = _workload(network, table if num_runs == 1 else table_of_fold(table, 1, recipe), run)
+    num_tests = int((table.kept["split"] == "test").sum())
+    together = num_runs * num_tests * measured.forward + CLOSING_SECONDS if num_runs > 1 else 0.0
+    seconds = read_budget(str(recipe.budget)) - together
+    plan = choose_plan((seconds - (time.monotonic() - started)) / num_runs, measured, work)
+    closing = work.num_others * measured.forward + CLOSING_SECONDS
+    end = seconds if num_runs > 1 else seconds - closing
+    return {"settings": plan.settings, "words": plan.words, "seconds": end, "closing": closing}
 
 
 def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
@@ -73,11 +85,30 @@ def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
     seconds = facts.get("plan", {}).get("seconds")
     if seconds is None or facts.get("raised_midway") or facts.get("extensions"):
         return None
-    spent = sum(value for stage, value in facts["seconds"].items() if stage != "training")
+    return started + seconds - _spent_before_fine_tuning(run)
+
+
+def deadline_of_fold(run: RunFolder, fold_run: RunFolder, end: float, *, num_left: int) -> float:
+    """Give when the fine-tuning of a fold has to be done, so that the others have as much time.
+
+    Args:
+        run: The whole, planned.
+        fold_run: The fold; what it spent before it was cut off is taken off.
+        end: When all folds have to be finished.
+        num_left: Folds that are not finished, this one too.
+    """
+    now = time.monotonic()
+    share = (end - now) / num_left - float(run.facts["plan"]["closing"])
+    return now + share - _spent_before_fine_tuning(fold_run)
+
+
+def _spent_before_fine_tuning(run: RunFolder) -> float:
+    """Give the seconds of earlier sessions; those of fine-tuning stand in its checkpoint."""
+    spent = sum(value for stage, value in run.facts["seconds"].items() if stage != "training")
     first = run.path / "probe" / "probe.json"
     if first.exists():
         spent += sum(json.loads(first.read_text(encoding="utf-8"))["seconds"].values())
-    return started + seconds - spent
+    return spent
 
 
 def _workload(network: Network, table: SampleTable, run: RunFolder) -> Workload:
