@@ -87,7 +87,8 @@ def main() -> None:
         gains.append(100 * (ours.test - rival.test))
         told = [("headstart", ours), *theirs.items()]
         notes.append(f"seed {seed}: " + "; ".join(
-            f"{name} validation {curve.best:.4f}, test {curve.test:.4f}, {curve.seconds:.0f} s" for name, curve in told
+            f"{name} validation {curve.best:.4f} after {curve.seconds_to(curve.best):.0f} s, test {curve.test:.4f}, "
+            f"{curve.seconds:.0f} s in all" for name, curve in told
         ) + f"; the better peer is {better}")  # fmt: skip
         print(notes[-1], flush=True)
     aims = [

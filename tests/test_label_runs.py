@@ -386,3 +386,15 @@ def test_two_labels_in_a_cell_have_a_logit_each(tmp_path):
     run = headstart.train(photos.table, out=tmp_path / "run", **SMALL | MULTI | {"epochs": 0, "probe_epochs": 5})
     assert load_bundle(run.path).network.head.linear.out_features == 2
     assert predictions_of(run).columns[-2:] == ["blue", "red"]
+
+
+@pytest.mark.parametrize("settings", [{"loss": "focal", "focal_gamma": 1.0, "focal_alpha": 0.4}, {"loss": "soft_f1"}])
+def test_several_classes_at_once_are_learned_with_other_losses(photos, tmp_path, settings):
+    run = headstart.train(photos.table, out=tmp_path / "run", **SMALL | MULTI | {"epochs": 1} | settings)
+    assert metrics_of(run)["test"]["mean_average_precision"]["value"] > 0.8
+    assert read_recipe(run.path / "recipe.toml")["loss"] == settings["loss"]
+
+
+def test_a_weight_of_the_second_class_is_refused_where_there_are_more(photos, tmp_path):
+    with pytest.raises(RecipeError, match=r"--focal-alpha must be left out for 4 classes"):
+        headstart.train(photos.table, out=tmp_path / "run", label="mask+gender", loss="focal", focal_alpha=0.3)

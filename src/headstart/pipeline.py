@@ -20,6 +20,7 @@ from headstart.data.account import Account
 from headstart.data.account import describe as describe_account
 from headstart.data.class_weights_file import check_class_weights
 from headstart.data.folds import with_folds
+from headstart.data.label_settings import check_focal_alpha
 from headstart.data.places import archive_of
 from headstart.data.sources import read_source
 from headstart.data.splits import assign_splits, check_split_settings, save_split
@@ -292,6 +293,7 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")
         check_class_weights(recipe, table.output_names)
+        check_focal_alpha(recipe, table.output_names)
     say(f"{table.frame.height:,} photos listed; loading {recipe.backbone}")  # PyTorch takes seconds to import
     with run.timed("network"):
         network = _make_network(run, table)

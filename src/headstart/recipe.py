@@ -328,7 +328,9 @@ class Recipe(BaseModel):
         None, "focal: how much less counts what is told well already [2]", group="Training"
     )
     focal_alpha: Probability | None = _field(
-        None, "focal, two classes: weight of the second; the first has the rest", group="Training"
+        None,
+        "focal: weight of the second of two classes (of several at once: of a yes); the other has the rest",
+        group="Training",
     )
     label_weights: Text | None = _field(
         None, "weight of each head's loss where --label names several, e.g. mask=1,age=2 [1 each]", group="Training"

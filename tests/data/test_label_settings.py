@@ -60,7 +60,10 @@ def test_another_form_of_labels_given_anew_drops_what_followed_from_the_old():
         ({"label": "a", "monitor": "exact"}, "monitor must be one for one label; got 'exact'"),
         ({"label": "a,b", "monitor": "micro_f1"}, "monitor must be one for several heads"),
         ({"multi_label": "a", "monitor": "accuracy"}, "monitor must be one for multi_label"),
-        ({"multi_label": "a", "loss": "focal"}, "loss must be 'bce' for multi_label; got 'focal'"),
+        (
+            {"multi_label": "a", "loss": "cross_entropy"},
+            "loss must be bce, focal or soft_f1 for multi_label; got 'cross_entropy'",
+        ),
         ({"label": "a,b", "loss": "focal", "focal_alpha": 0.3}, "focal_alpha must be left out for several heads"),
         ({"task": "keypoints", "label": "a,b"}, "label must be left out for keypoints"),
     ],

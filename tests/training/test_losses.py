@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+from headstart.data.label_settings import MULTI_LOSSES
 from headstart.models.heads import SimccHead
 from headstart.training.losses import (
     CLASSIFICATION_LOSSES,
@@ -17,6 +18,7 @@ from headstart.training.losses import (
     classification_loss,
     coordinate_loss,
     effective_weights,
+    presence_loss,
     simcc_loss,
     smooth,
     soft_wing,
@@ -173,6 +175,48 @@ def test_binary_cross_entropy_of_one_unit_is_pytorchs():
     logits = torch.stack([torch.zeros(8), unit], 1)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(unit, labels.float())
     assert torch.isclose(classification_loss("bce", logits, labels), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.25])
+def test_focal_loss_of_several_classes_at_once_is_torchvisions(gamma, alpha):
+    from torchvision.ops import sigmoid_focal_loss
+
+    draw = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(8, 5, generator=draw)
+    shares = torch.randint(0, 2, (8, 5), generator=draw).float()
+    theirs = sigmoid_focal_loss(logits, shares, alpha=-1 if alpha is None else alpha, gamma=gamma, reduction="mean")
+    assert torch.isclose(presence_loss("focal", logits, shares, gamma=gamma, alpha=alpha), theirs)
+
+
+def test_soft_f1_of_several_classes_at_once_is_one_minus_macro_f1_of_sure_answers():
+    truth = torch.tensor([[1.0, 0, 1], [1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    given = torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 1, 1], [1, 0, 1]])
+    loss = presence_loss("soft_f1", 100 * (given - 0.5), truth)
+    assert float(loss) == pytest.approx(1 - f1_score(truth.numpy(), given.numpy(), average="macro"), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", MULTI_LOSSES)
+def test_a_batch_without_any_of_the_classes_has_a_finite_loss(name):
+    logits = torch.zeros(4, 3, requires_grad=True)
+    loss = presence_loss(name, logits, torch.zeros(4, 3))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("name", MULTI_LOSSES)
+def test_weights_and_mixed_photos_are_heeded_by_losses_of_several_classes_at_once(name):
+    draw = torch.Generator().manual_seed(1)
+    logits = torch.randn(6, 3, generator=draw, requires_grad=True)
+    shares = torch.rand(6, 3, generator=draw)
+    plain, weighted = (
+        presence_loss(name, logits, shares, weights=weights) for weights in (None, torch.tensor([9.0, 1, 1]))
+    )
+    assert not torch.isclose(plain, weighted)
+    grads = [torch.autograd.grad(loss, logits)[0].abs().sum(0) for loss in (plain, weighted)]
+    assert grads[1][0] / grads[1][2] > 2 * grads[0][0] / grads[0][2]
 
 
 def test_balanced_classes_weigh_the_same_together():

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal
 
+from headstart.errors import RecipeError, must_be
 from headstart.recipe_defaults import LABEL_SETTINGS
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ Form = Literal["single", "heads", "joint", "multi"]
 
 MULTI_MONITORS: Final = ("mean_average_precision", "micro_f1")
 """Scores that only several labels in one cell have."""
+
+MULTI_LOSSES: Final = ("bce", "focal", "soft_f1")
+"""Losses of several labels in one cell."""
 
 _NO_MULTI: Final = ("accuracy", "balanced_accuracy")
 _NEEDS_NAMES: Final = "--label NAME"
@@ -177,9 +181,25 @@ def label_problems(recipe: Recipe) -> Iterator[str]:
     yield from _training_problems(recipe, found)
 
 
+def check_focal_alpha(recipe: Recipe, class_names: Sequence[str]) -> None:
+    """Refuse a weight of the second class where there are more than two.
+
+    Raises:
+        RecipeError: It has no meaning there.
+
+    Examples:
+        >>> from headstart.recipe import Recipe
+        >>> check_focal_alpha(Recipe(loss="focal", focal_alpha=0.3), ("cat", "dog"))
+    """
+    if recipe.focal_alpha is None or recipe.multi_label is not None or len(class_names) == 2:
+        return
+    expected = f"left out for {len(class_names)} classes: it weighs the second of two"
+    raise RecipeError(must_be("--focal-alpha", expected, recipe.focal_alpha, "Use --class-weights."))
+
+
 def _training_problems(recipe: Recipe, found: LabelSettings) -> Iterator[str]:
-    if found.form == "multi" and recipe.loss != "bce":
-        yield f"loss must be 'bce' for multi_label; got {recipe.loss!r}"
+    if found.form == "multi" and recipe.loss not in MULTI_LOSSES:
+        yield f"loss must be {', '.join(MULTI_LOSSES[:-1])} or {MULTI_LOSSES[-1]} for multi_label; got {recipe.loss!r}"
     if found.form == "heads" and recipe.focal_alpha is not None:
         yield f"focal_alpha must be left out for several heads; got {recipe.focal_alpha:g}"
 

@@ -20,7 +20,7 @@ from headstart.evaluation.metrics import classification_scores
 from headstart.evaluation.multi_label import multi_label_scores
 from headstart.evaluation.several_labels import all_right
 from headstart.models.label_outputs import column_probabilities, output_probabilities
-from headstart.training.losses import as_shares, binary_cross_entropy, classification_loss
+from headstart.training.losses import as_shares, classification_loss, presence_loss
 from headstart.training.tasks import LabelledRecords, WholePhotos
 
 if TYPE_CHECKING:
@@ -142,10 +142,17 @@ class MultiLabel(ManyLabels):
         return (mixing.mixed_shares(targets[0]),)
 
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
-        """Give the binary cross-entropy, the mean over samples and classes."""
-        weights = None if self.weights is None else self.weights.to(outputs.device)
-        smoothing = self.recipe.label_smoothing
-        return binary_cross_entropy(outputs.float(), targets[0], weights=weights, smoothing=smoothing)
+        """Give the loss that the recipe names."""
+        recipe, weights = self.recipe, self.weights
+        return presence_loss(
+            recipe.loss,
+            outputs,
+            targets[0],
+            weights=None if weights is None else weights.to(outputs.device),
+            smoothing=recipe.label_smoothing,
+            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
+            alpha=recipe.focal_alpha,
+        )
 
     def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the scores of logits, shape (n, classes)."""

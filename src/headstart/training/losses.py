@@ -108,11 +108,7 @@ def soft_f1(logits: Tensor, shares: Tensor, *, weights: Tensor | None = None) ->
     References:
         Bénédict, Koops, Odijk, de Rijke: "sigmoidF1", TMLR 2022, eq. 5 to 8; here with softmax.
     """
-    probabilities = logits.softmax(1)
-    hits = (probabilities * shares).sum(0)
-    scores = 2 * hits / (probabilities.sum(0) + shares.sum(0)).clamp_min(1e-12)
-    counts = (shares.sum(0) > 0).to(logits.dtype) * (1.0 if weights is None else weights)
-    return 1 - (scores * counts).sum() / counts.sum()
+    return _soft_f1(logits.softmax(1), shares, weights)
 
 
 def binary_cross_entropy(
@@ -130,6 +126,86 @@ def binary_cross_entropy(
         Wightman, Touvron, Jégou: "ResNet strikes back", arXiv 2110.00476, section 3.
     """
     losses = F.binary_cross_entropy_with_logits(logits, shares * (1 - smoothing) + smoothing / 2, reduction="none")
+    return _mean_of_questions(losses, shares, weights)
+
+
+def binary_focal(
+    logits: Tensor,
+    shares: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """Give the focal loss of one yes-or-no question a class: what is well told already counts less.
+
+    Args:
+        logits: Shape (n, classes).
+        shares: Each class's share, shape (n, classes); several may be 1.
+        weights: Of each question's yes against the noes, shape (classes,).
+        smoothing: Share of each answer that is moved to the middle.
+        gamma: How much less: an answer at probability p counts (1 - p)^gamma.
+        alpha: Weight of a yes; a no has 1 - alpha.
+
+    Examples:
+        >>> logits, shares = torch.tensor([[3.0, -1.0]]), torch.tensor([[1.0, 1.0]])
+        >>> plain = binary_cross_entropy(logits, shares, smoothing=0.1)
+        >>> bool(torch.isclose(binary_focal(logits, shares, smoothing=0.1, gamma=0.0), plain))
+        True
+
+    References:
+        Lin, Goyal, Girshick, He, Dollár: "Focal loss for dense object detection", ICCV 2017, eq. 5.
+    """
+    smoothed, found = shares * (1 - smoothing) + smoothing / 2, logits.sigmoid()
+    yes = -F.logsigmoid(logits) * (1 - found) ** gamma * (1.0 if alpha is None else alpha)
+    no = -F.logsigmoid(-logits) * found**gamma * (1.0 if alpha is None else 1 - alpha)
+    return _mean_of_questions(smoothed * yes + (1 - smoothed) * no, shares, weights)
+
+
+def presence_loss(
+    name: str,
+    logits: Tensor,
+    shares: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """Give the loss that a recipe names, of several classes at once: each is a question of its own.
+
+    Args:
+        name: One of ``label_settings.MULTI_LOSSES``.
+        logits: Shape (n, classes).
+        shares: Each class's share, shape (n, classes); several may be 1.
+        weights: Of the classes: of yes against no, for soft F1 in the mean over them, shape (classes,).
+        smoothing: Share of each answer that is moved to the middle; no business of soft F1.
+        gamma: Of the focal loss.
+        alpha: Likewise.
+
+    Examples:
+        >>> sure = torch.tensor([[50.0, -50.0], [50.0, 50.0]])
+        >>> round(float(presence_loss("soft_f1", sure, torch.tensor([[1.0, 0.0], [1.0, 1.0]]))), 6)
+        0.0
+    """
+    logits = logits.float()
+    if name == "soft_f1":
+        return _soft_f1(logits.sigmoid(), shares, weights)
+    if name == "focal":
+        return binary_focal(logits, shares, weights=weights, smoothing=smoothing, gamma=gamma, alpha=alpha)
+    return binary_cross_entropy(logits, shares, weights=weights, smoothing=smoothing)
+
+
+def _soft_f1(probabilities: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
+    hits = (probabilities * shares).sum(0)
+    scores = 2 * hits / (probabilities.sum(0) + shares.sum(0)).clamp_min(1e-12)
+    counts = (shares.sum(0) > 0).to(probabilities.dtype) * (1.0 if weights is None else weights)
+    return 1 - (scores * counts).sum() / counts.sum().clamp_min(1e-12)
+
+
+def _mean_of_questions(losses: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
+    """Give the mean of losses (n, classes), the yes of each class weighted."""
     if weights is None:
         return losses.mean()
     each = shares * weights + (1 - shares)
