@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import headstart
+from headstart.cli import main
 from headstart.data.label_layout import MISSING
 from headstart.data.table import SampleTable
 from headstart.deploy.label_predictor import LabelPredictor, MultiLabelPredictor
@@ -155,6 +156,15 @@ def test_folds_of_heads_are_scored_again_as_they_were(heads, tmp_path):
     stated = metrics_of(heads)["test"]
     assert again.evaluations["test"].scores["exact"].value == pytest.approx(stated["exact"]["value"])
     assert again.evaluations["test"].scores["age.accuracy"].value == pytest.approx(stated["age.accuracy"]["value"])
+
+
+def test_the_csv_of_a_vote_has_each_columns_answer(heads, photos, tmp_path):
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", str(heads.path), str(photos.folder / "사진"), "--out", str(tmp_path / "out.csv")])
+    frame = pl.read_csv(tmp_path / "out.csv")
+    assert frame.height == photos.rows.height
+    assert {"mask", "mask_probability", "gender", "age", "age_probability", "error"} <= set(frame.columns)
+    assert frame["age"].is_in(["<40", "40–65", "≥65"]).all()
 
 
 # --- several classes at once, and combinations
