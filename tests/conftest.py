@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ def _own_cache(tmp_path_factory):
     """Keep the tests' pixel stores out of the user's cache, and the user's weights out of the tests."""
     os.environ["HEADSTART_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.pop("HEADSTART_WEIGHTS", None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_arrive():
+    """Let Ctrl-C reach the processes that tests start: what a shell runs in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

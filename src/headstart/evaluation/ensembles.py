@@ -84,7 +84,7 @@ def vote_logits(voted: ArrayLike, *, is_presence: bool = False) -> NDArray[np.fl
 
     Examples:
         >>> vote_logits([[1.0, 0.0]]).round().tolist(), vote_logits([0.5], is_presence=True).tolist()
-        ([[-0.0, -69.0]], [0.0])
+        ([[0.0, -69.0]], [0.0])
     """
     probabilities = np.asarray(voted, np.float64)
     if not is_presence:
