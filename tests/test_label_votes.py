@@ -144,7 +144,7 @@ def test_the_page_of_heads_has_a_section_for_each_column(heads):
         "All right at once",
         "mask, out of fold",
         "age, out of fold",
-        "photos with all labels",
+        "together have all labels right on",
     ):
         assert words in page
     places = [page.index(f"<h2>{name}, out of fold") for name in ("mask", "gender", "age")]

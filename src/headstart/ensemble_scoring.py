@@ -86,18 +86,13 @@ class EnsembleScoring:
         gain, num_members = self.gain[split], len(self.member_scores[split])
         in_percent = 1 if isinstance(self.vote, KeypointScoring) else 100
         value, low, high = (in_percent * one for one in (gain.value, gain.low, gain.high))
-        what = f"points of {self._measure}"
-        better = f"{abs(value):.2f} {what} {'better' if value >= 0 else 'worse'}"
         interval = f"gain {low:.2f} to {high:.2f}" if gain.has_interval else "all of one group: no interval"
+        if isinstance(self.vote, LabelScoring) and self.vote.layout.form != "joint":
+            more = f"{abs(value):.2f} points {'more' if value >= 0 else 'less'} of the photos"
+            return f"The {num_members} together have all labels right on {more} than one of them ({interval})."
+        what = "points of NME" if isinstance(self.vote, KeypointScoring) else "points of accuracy"
+        better = f"{abs(value):.2f} {what} {'better' if value >= 0 else 'worse'}"
         return f"The {num_members} together are {better} than one of them ({interval})."
-
-    @property
-    def _measure(self) -> str:
-        """What the gain is measured in."""
-        if isinstance(self.vote, KeypointScoring):
-            return "NME"
-        is_set = isinstance(self.vote, LabelScoring) and self.vote.layout.form != "joint"
-        return "photos with all labels right" if is_set else "accuracy"
 
 
 def open_views(ensemble: Ensemble, table: SampleTable, recipe: Recipe) -> list[PreparedData]:

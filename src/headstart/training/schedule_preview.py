@@ -80,9 +80,12 @@ def write_schedule(recipe: Recipe, steps_per_epoch: int, path: Path) -> None:
 
 def _named(recipe: Recipe, steps_per_epoch: int) -> str:
     used = {name: getattr(recipe, name) for name in SCHEDULE_SETTINGS[recipe.schedule]}
+    if recipe.cycle_epochs is None:  # one cycle: nothing grows
+        used.pop("cycle_growth", None)
     parts = [f"{name.replace('_', ' ')} {_worded(value)}" for name, value in used.items() if value not in (None, ())]
     if recipe.schedule not in RISING and recipe.warmup_epochs:
-        parts.insert(0, f"after {min(recipe.warmup_epochs, recipe.epochs / 2):g} epochs of warmup")
+        warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
+        parts.insert(0, f"after {warmup:g} epoch{'' if warmup == 1 else 's'} of warm-up")
     told = f"{recipe.schedule.replace('_', '-')}{', ' if parts else ''}{', '.join(parts)}"
     return f"{told}: {recipe.epochs} epochs of {steps_per_epoch:,} steps, {recipe.optimizer}"
 
