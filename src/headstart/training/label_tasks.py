@@ -100,15 +100,11 @@ class SeveralLabels(ManyLabels):
 
     def _column_loss(self, logits: Tensor, targets: Tensor, place: int) -> Tensor:
         """Give the loss that the recipe names, of one column's logits, for labels or shares of all columns."""
-        recipe, weights, part = self.recipe, self.weights, self.layout.slices[place]
-        return classification_loss(
-            recipe.loss,
-            logits,
-            targets[:, part] if targets.is_floating_point() else targets[:, place],
-            weights=None if weights is None else weights[part].to(logits.device),
-            smoothing=recipe.label_smoothing,
-            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
-        )
+        settings, part = self.loss_settings(logits.device), self.layout.slices[place]
+        if settings["weights"] is not None:
+            settings["weights"] = settings["weights"][part]
+        theirs = targets[:, part] if targets.is_floating_point() else targets[:, place]
+        return classification_loss(self.recipe.loss, logits, theirs, **settings)
 
     def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the mean of each score over the columns, each column's own, and the share with all labels right."""
@@ -143,16 +139,7 @@ class MultiLabel(ManyLabels):
 
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the loss that the recipe names."""
-        recipe, weights = self.recipe, self.weights
-        return presence_loss(
-            recipe.loss,
-            outputs,
-            targets[0],
-            weights=None if weights is None else weights.to(outputs.device),
-            smoothing=recipe.label_smoothing,
-            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
-            alpha=recipe.focal_alpha,
-        )
+        return presence_loss(self.recipe.loss, outputs, targets[0], **self.loss_settings(outputs.device))
 
     def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the scores of logits, shape (n, classes)."""

@@ -147,6 +147,16 @@ class WholePhotos:
         """How training photos are changed."""
         return self._policy
 
+    def loss_settings(self, device: torch.device) -> dict[str, Any]:
+        """Give what the recipe says of the loss, as losses of classes take it."""
+        recipe = self.recipe
+        return {
+            "weights": None if self.weights is None else self.weights.to(device),
+            "smoothing": recipe.label_smoothing,
+            "gamma": 2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
+            "alpha": recipe.focal_alpha,
+        }
+
     def labels_of(self, rows: pl.DataFrame) -> NDArray[np.int64]:
         """Give what is known of kept rows: one class number each."""
         return rows["label"].cast(pl.Int64).to_numpy()
@@ -189,16 +199,7 @@ class Classification(WholePhotos):
 
     def loss(self, head: Any, outputs: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         """Give the loss that the recipe names."""
-        recipe, weights = self.recipe, self.weights
-        return classification_loss(
-            recipe.loss,
-            outputs,
-            targets[0],
-            weights=None if weights is None else weights.to(outputs.device),
-            smoothing=recipe.label_smoothing,
-            gamma=2.0 if recipe.focal_gamma is None else recipe.focal_gamma,
-            alpha=recipe.focal_alpha,
-        )
+        return classification_loss(self.recipe.loss, outputs, targets[0], **self.loss_settings(outputs.device))
 
     def scores(self, answers: Tensor, samples: LabelledRecords, contract: InputContract) -> dict[str, float]:
         """Give the classification scores of logits, shape (n, classes)."""
