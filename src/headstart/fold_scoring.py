@@ -98,16 +98,7 @@ def score_out_of_fold(runs: Sequence[RunFolder], table: SampleTable, *, seed: in
     """
     if table.labels is not None:
         return _score_labels_out_of_fold(runs, table, table.labels, seed=seed)
-    rows, parts = _rows_by_fold(runs, table)
-    first = len(PREDICTION_COLUMNS)
-    logits = np.concatenate(
-        [
-            logits_from_probabilities(part[:, first : first + len(table.class_names)].to_numpy(), _temperatures(run)[0])
-            for run, part in zip(runs, parts, strict=True)
-        ]
-    )
-    order = rows["sample_id"].arg_sort().to_numpy()
-    rows, logits = rows[order], logits[order]
+    rows, logits = _logits_out_of_fold(runs, table)
     labels = rows["label"].cast(pl.Int64).to_numpy()
     fitted = fit_temperature(logits, labels)
     evaluation = evaluate(
@@ -124,20 +115,7 @@ def score_out_of_fold(runs: Sequence[RunFolder], table: SampleTable, *, seed: in
 def _score_labels_out_of_fold(
     runs: Sequence[RunFolder], table: SampleTable, layout: LabelLayout, *, seed: int
 ) -> LabelScoring:
-    rows, parts = _rows_by_fold(runs, table)
-    first, num_outputs = first_output(layout), len(layout.output_names)
-    logits = np.concatenate(
-        [
-            logits_from_probabilities(
-                part[:, first : first + num_outputs].to_numpy(),
-                _for_each_output(_temperatures(run), layout),
-                is_presence=layout.form == "multi",
-            )
-            for run, part in zip(runs, parts, strict=True)
-        ]
-    )
-    order = rows["sample_id"].arg_sort().to_numpy()
-    rows, logits = rows[order], logits[order]
+    rows, logits = _logits_out_of_fold(runs, table)
     fits = fit_temperatures(logits, labels_of(rows), layout)
     temperatures = tuple(fit.temperature for fit in fits)
     scoring = score_label_logits(logits, rows, layout, splits=("oof",), temperatures=temperatures, seed=seed)
@@ -265,6 +243,24 @@ def _rows_by_fold(runs: Sequence[RunFolder], table: SampleTable) -> tuple[pl.Dat
     return pl.concat(rows).with_columns(split=pl.lit("oof")), parts
 
 
+def _logits_out_of_fold(runs: Sequence[RunFolder], table: SampleTable) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """Give all rows of the folds in the table's order, and the logits of the model that has not seen each."""
+    layout, num_outputs = table.labels, len(table.output_names)
+    first = len(PREDICTION_COLUMNS) if layout is None else first_output(layout)
+    is_presence = layout is not None and layout.form == "multi"
+    rows, parts = _rows_by_fold(runs, table)
+    logits = [
+        logits_from_probabilities(
+            part[:, first : first + num_outputs].to_numpy(),
+            _for_each_output(_temperatures(run), layout),
+            is_presence=is_presence,
+        )
+        for run, part in zip(runs, parts, strict=True)
+    ]
+    order = rows["sample_id"].arg_sort().to_numpy()
+    return rows[order], np.concatenate(logits)[order]
+
+
 def _held_out(predictions: pl.DataFrame) -> pl.DataFrame:
     return predictions.filter(pl.col("split") == "test")
 
@@ -274,10 +270,10 @@ def _temperatures(run: RunFolder) -> tuple[float, ...]:
     return tuple(content.get("temperatures") or [content["temperature"]])
 
 
-def _for_each_output(temperatures: tuple[float, ...], layout: LabelLayout) -> NDArray[np.float64]:
-    """Give each output the temperature of its head."""
-    if layout.form != "heads":
-        return np.full(len(layout.output_names), temperatures[0])
+def _for_each_output(temperatures: tuple[float, ...], layout: LabelLayout | None) -> NDArray[np.float64]:
+    """Give the temperature of all outputs, or of heads each output its head's."""
+    if layout is None or layout.form != "heads":
+        return np.asarray(temperatures)
     return np.repeat(temperatures, [len(column.class_names) for column in layout.columns])
 
 

@@ -163,8 +163,7 @@ def fit_temperatures(
     if layout.form == "multi":
         return [fit_presence_temperature(logits, labels)]
     if layout.form == "joint":
-        number = {combination: place for place, combination in enumerate(layout.combinations)}
-        return [fit_temperature(logits, [number[tuple(row)] for row in labels.tolist()])]
+        return [fit_temperature(logits, layout.combination_numbers(labels))]
     parts = zip(layout.slices, labels.T, strict=True)
     return [fit_temperature(logits[cells != MISSING][:, part], cells[cells != MISSING]) for part, cells in parts]
 

@@ -93,6 +93,26 @@ class LabelLayout:
             return pl.Array(pl.Int8, len(self.columns[0].class_names))
         return pl.Array(pl.Int32, len(self.columns))
 
+    def combination_numbers(self, labels: ArrayLike, *, allow_unknown: bool = False) -> NDArray[np.int64]:
+        """Give the number of each row's joint class.
+
+        Args:
+            labels: Class numbers, shape (n, columns).
+            allow_unknown: Give ``MISSING`` for a combination that is none of them.
+
+        Raises:
+            KeyError: A combination is none of them, and that is not allowed.
+
+        Examples:
+            >>> columns = (LabelColumn("mask", ("no", "yes")), LabelColumn("sex", ("f", "m")))
+            >>> layout = LabelLayout("joint", columns, ((0, 0), (1, 1)))
+            >>> layout.combination_numbers([[1, 1], [0, 1]], allow_unknown=True).tolist()
+            [1, -1]
+        """
+        known = {combination: number for number, combination in enumerate(self.combinations)}
+        rows = [tuple(row) for row in np.asarray(labels).tolist()]
+        return np.array([known.get(row, MISSING) if allow_unknown else known[row] for row in rows], np.int64)
+
     def name_of(self, numbers: Sequence[int]) -> str:
         """Name a combination of class numbers, or for ``multi`` of 0 and 1.
 

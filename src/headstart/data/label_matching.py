@@ -62,8 +62,7 @@ def _renewed(
     """Give the table with other labels; what has none that the model knows is left out."""
     had_label = table.frame["label"].is_not_null().to_numpy()
     if layout.form == "joint":
-        known = {combination: number for number, combination in enumerate(layout.combinations)}
-        label = np.array([known.get(tuple(row), MISSING) for row in numbers.tolist()], np.int64)
+        label = layout.combination_numbers(numbers, allow_unknown=True)
         is_used, names = had_label & (label != MISSING), class_names
     else:
         is_used = had_label & ((numbers != MISSING).any(axis=1) if layout.form == "heads" else True)

@@ -69,6 +69,21 @@ def all_right(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> ND
     return ((predicted == labels) | (labels == MISSING)).all(axis=1)
 
 
+def all_columns_right(columns: Mapping[str, NDArray[np.floating]], labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Say of each sample whether the likeliest class of every column is right; see ``all_right``.
+
+    Args:
+        columns: Each column's probabilities, shape (n, classes), in the order of the labels.
+        labels: Class numbers, shape (n, columns), ``MISSING`` where there is none.
+
+    Examples:
+        >>> sure = np.array([[0.9, 0.1]])
+        >>> all_columns_right({"mask": sure, "sex": sure}, np.array([[0, 1]])).tolist()
+        [False]
+    """
+    return all_right(np.stack([one.argmax(axis=1) for one in columns.values()], axis=1), labels)
+
+
 def right_at_once(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], layout: LabelLayout
 ) -> NDArray[np.bool_]:
@@ -89,8 +104,7 @@ def right_at_once(
         return ((probabilities >= THRESHOLD) == (labels == 1)).all(axis=1)
     if layout.form == "joint":
         return all_right(np.array(layout.combinations)[probabilities.argmax(axis=1)], labels)
-    columns = column_probabilities(probabilities, layout).values()
-    return all_right(np.stack([one.argmax(axis=1) for one in columns], axis=1), labels)
+    return all_columns_right(column_probabilities(probabilities, layout), labels)
 
 
 def of_truth(
@@ -116,8 +130,7 @@ def of_truth(
     if layout.form == "multi":
         return np.where(labels == 1, table, 1 - table).ravel()
     if layout.form == "joint":
-        number = {combination: place for place, combination in enumerate(layout.combinations)}
-        return table[np.arange(len(table)), [number[tuple(row)] for row in labels.tolist()]]
+        return table[np.arange(len(table)), layout.combination_numbers(labels)]
     parts: list[NDArray[np.float64]] = []
     for part, cells in zip(layout.slices, labels.T, strict=True):
         known = np.flatnonzero(cells != MISSING)
@@ -167,7 +180,7 @@ def evaluate_labels(
                 temperature=temperatures[place] if is_head and temperatures else 1.0, seed=seed,
             )  # fmt: skip
     joint = _evaluate_joint(table, labels, layout, units=numbers, temperatures=temperatures, seed=seed)
-    is_right = all_right(np.stack([one.argmax(axis=1) for one in columns.values()], axis=1), labels)
+    is_right = all_columns_right(columns, labels)
     exact = joint.scores["accuracy"] if joint else share_with_interval(is_right, numbers, seed=seed)
     notes = _notes(labels, layout, found)
     return LabelsEvaluation(found, exact, joint, len(labels), int(numbers.max()) + 1, notes)
@@ -199,9 +212,7 @@ def _evaluate_joint(
 ) -> Evaluation | None:
     if layout.form != "joint":
         return None
-    number = {combination: place for place, combination in enumerate(layout.combinations)}
-    joint = np.array([number[tuple(row)] for row in labels.tolist()], np.int64)
-    temperature = temperatures[0] if temperatures else 1.0
+    joint, temperature = layout.combination_numbers(labels), temperatures[0] if temperatures else 1.0
     return evaluate(
         logits, joint, class_names=layout.combination_names, units=units, temperature=temperature, seed=seed
     )

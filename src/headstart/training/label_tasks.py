@@ -18,7 +18,7 @@ from headstart.data.geometry import Affines
 from headstart.data.label_layout import MISSING, LabelLayout, labels_of
 from headstart.evaluation.metrics import classification_scores
 from headstart.evaluation.multi_label import multi_label_scores
-from headstart.evaluation.several_labels import all_right
+from headstart.evaluation.several_labels import all_columns_right
 from headstart.models.label_outputs import column_probabilities, output_probabilities
 from headstart.training.losses import as_shares, classification_loss, presence_loss
 from headstart.training.tasks import LabelledRecords, WholePhotos
@@ -117,8 +117,7 @@ class SeveralLabels(ManyLabels):
         measures = next(iter(found.values()))
         scores = {measure: float(np.mean([one[measure] for one in found.values()])) for measure in measures}
         own = {f"{name}.{measure}": value for name, one in found.items() for measure, value in one.items()}
-        predicted = np.stack([probabilities.argmax(axis=1) for probabilities in columns.values()], axis=1)
-        exact = float(all_right(predicted, samples.labels).mean())
+        exact = float(all_columns_right(columns, samples.labels).mean())
         return {"loss": scores["log_loss"]} | scores | {"exact": exact} | own
 
 
