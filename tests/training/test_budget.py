@@ -16,6 +16,7 @@ from headstart.errors import RecipeError
 from headstart.preparation import reopen
 from headstart.recipe import make_recipe, read_recipe
 from headstart.runs import RunFolder
+from headstart.training import budget
 from headstart.training.budget import LEAST_EPOCHS, Measured, Workload, choose_plan, measure, smaller_sizes
 from headstart.training.budgeting import deadline_of_fold, resumed_deadline
 from headstart.training.fit import samples_of
@@ -59,9 +60,18 @@ def test_smaller_pictures_keep_their_shape():
     assert smaller_sizes((280, 210)) == [(192, 144), (160, 120)]
 
 
-def test_measuring_leaves_the_network_as_it_was_and_times_every_size(finished_run):
+def test_measuring_leaves_the_network_as_it_was_and_times_every_size(finished_run, monkeypatch):
     from headstart.models.bundle import load_bundle
 
+    timed = []
+
+    def spied(network, pixels, targets, recipe, task, what):
+        timed.append((tuple(pixels.shape[1:3]), what))
+        seconds = step_seconds(network, pixels, targets, recipe, task, what)
+        return seconds + (1000 if len(timed) > 1 else 0)  # a hiccup of the machine: all but the first are slow
+
+    step_seconds = budget._step_seconds
+    monkeypatch.setattr(budget, "_step_seconds", spied)
     recipe = finished_run.recipe
     network = load_bundle(finished_run.path).network
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -75,8 +85,9 @@ def test_measuring_leaves_the_network_as_it_was_and_times_every_size(finished_ru
     )
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
     assert wanted == [parameter.requires_grad for parameter in network.parameters()]
-    assert 0 < measured.smaller[16, 16] < measured.step
-    assert 0 < measured.last_step <= measured.step
+    assert timed == [(network.contract.image_size, "all"), ((16, 16), "all"), (network.contract.image_size, "2")]
+    assert 0 < measured.smaller[16, 16] == measured.last_step == measured.step
+    assert measured.forward > 0
     assert not network.training
 
 
