@@ -45,6 +45,21 @@ def test_a_group_pattern_needs_a_capture_and_must_compile():
         make_recipe({"group_pattern": "(person"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"unfreeze_later": "1=4"}, r"must be stages EPOCH=WHAT, with epochs from 2 on, e.g. 3=4,6=all; got '1=4'"),
+        ({"unfreeze_later": "all"}, "must be stages EPOCH=WHAT, with epochs from 2 on, e.g. 3=4,6=all; got 'all'"),
+        ({"unfreeze_later": "3=(x"}, r"must be a regular expression; .*unterminated.*got '3=\(x'"),
+        ({"unfreeze": "(x"}, r"must be a regular expression; .*unterminated.*got '\(x'"),
+        ({"nme_points": "3,3"}, "must be two different point numbers from 0, e.g. 36,45; got '3,3'"),
+    ],
+)
+def test_what_trains_and_when_and_pairs_of_points_are_checked(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(settings)
+
+
 def test_fractions_must_leave_something_to_train_on():
     with pytest.raises(RecipeError, match="must be below 1"):
         make_recipe({"validation_fraction": 0.5, "test_fraction": 0.5})

@@ -6,7 +6,6 @@ refuses what it does not know before any work, and saves the result as ``RUN/rec
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -24,67 +23,30 @@ from pydantic import (
     model_validator,
 )
 
-from headstart.data.label_settings import (
-    PARSERS,
-    LabelSettings,
-    as_text,
-    label_settings,
-)
-from headstart.errors import RecipeError, all_at_once, did_you_mean, must_be
+from headstart.data.label_settings import PARSERS, LabelSettings, label_settings
+from headstart.errors import RecipeError, all_at_once, must_be
 from headstart.files import written_aside
-from headstart.recipe_defaults import (
-    COMPUTED_WEIGHTS,
-    following_defaults,
-    without_consequences,
-)
+from headstart.recipe_defaults import COMPUTED_WEIGHTS, following_defaults, without_consequences
 from headstart.recipe_problems import recipe_problems
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-def _comma_separated(value: object) -> object:
-    """Read ``"280,210"`` or ``"a,b"`` (a flag) as a list; leave lists (TOML, Python) alone."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _size(value: object) -> object:
-    """Read one number as a square: ``224`` → (224, 224)."""
-    value = [value] if isinstance(value, int) else _comma_separated(value)
-    if not isinstance(value, list | tuple) or len(value) not in (1, 2):
-        raise ValueError("one number, or height and width")
-    return [*value, *value][:2]
-
-
-def _factors(value: object) -> object:
-    """Read ``0.2`` as 1 ± 0.2, and ``"0.7,2"`` as the factors from 0.7 to 2."""
-    value = _comma_separated(value)
-    if not isinstance(value, list | tuple):
-        return value
-    try:
-        numbers = [float(part) for part in value]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) == 2 and 0 <= numbers[0] <= numbers[1]:
-        return tuple(numbers)
-    if len(numbers) != 1:
-        raise ValueError("one number below 1 for factors 1 ± it, or the least and the largest factor, e.g. 0.7,2")
-    return numbers[0]
-
-
-ImageSize = Annotated[
-    tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]], BeforeValidator(_size)
-]
-Factors = Annotated[Annotated[float, Field(ge=0, le=1)] | tuple[float, float], BeforeValidator(_factors)]
-Fit = Literal["crop", "letterbox", "stretch"]
-Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
-Text = Annotated[str, BeforeValidator(as_text)]
-
-
-Monitor = Literal[
-    "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "exact", "mean_average_precision", "micro_f1", "nme"
-]
+from headstart.recipe_values import (
+    Blocks,
+    Budget,
+    Factors,
+    Fit,
+    Fraction,
+    GroupPattern,
+    ImageSize,
+    Monitor,
+    NamePattern,
+    Names,
+    PointPair,
+    Positive,
+    Probability,
+    Stages,
+    Text,
+    comma_separated,
+)
+from headstart.recipe_wording import word_problems
 
 
 def _field(default: Any, help_text: str, *, group: str) -> Any:
@@ -118,7 +80,7 @@ class Recipe(BaseModel):
     group_column: str | None = _field(
         None, "table column that says what belongs together (person, place)", group="Data"
     )
-    group_pattern: str | None = _field(
+    group_pattern: GroupPattern | None = _field(
         None, "regular expression on the path; its first capture is the group", group="Data"
     )
     task: Literal["classification", "keypoints"] = _field(
@@ -132,7 +94,7 @@ class Recipe(BaseModel):
     points_key: str | None = _field(
         None, "keypoints: where a JSON holds the list of points, e.g. face.points [guessed]", group="Data"
     )
-    name_pattern: str | None = _field(
+    name_pattern: NamePattern | None = _field(
         None, "regex on the file name; its named groups become columns (for --label), (?P<person>…) the group",
         group="Data",
     )  # fmt: skip
@@ -151,7 +113,7 @@ class Recipe(BaseModel):
         "box", "what errors are divided by: a distance of two points, the points' box, or the image (diagonals)",
         group="Data",
     )  # fmt: skip
-    nme_points: Annotated[tuple[int, ...], BeforeValidator(_comma_separated)] = _field(
+    nme_points: PointPair = _field(
         (), "two point numbers whose distance errors are divided by, e.g. 36,45; x1, y1 is point 0", group="Data"
     )
     max_pixels: int = _field(200_000_000, "exclude images with more pixels than this, before decoding", group="Data")
@@ -235,17 +197,17 @@ class Recipe(BaseModel):
     pooling: Literal["own", "average", "max", "both", "flatten"] = _field(
         "own", "features of a photo from the map of features; own: as the backbone does it", group="Model"
     )
-    head_hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_comma_separated)] = _field(
+    head_hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(comma_separated)] = _field(
         (), "units of hidden layers before the last one, e.g. 2048,2048", group="Model"
     )
     head_norm: bool = _field(False, "batch norm on the features, before the head's layers", group="Model")
     dropout: Fraction = _field(0.0, "dropout before the last layer, and after each hidden one", group="Model")
-    unfreeze: Annotated[str, BeforeValidator(str)] = _field(
+    unfreeze: Blocks = _field(
         "all",
         "what is fine-tuned: none, all, the last N blocks, or a regular expression on the parameters' names",
         group="Model",
     )
-    unfreeze_later: Names = _field(
+    unfreeze_later: Stages = _field(
         (), "what is fine-tuned instead from an epoch on, e.g. 3=4,6=all (from the third epoch the last 4 blocks)",
         group="Model",
     )  # fmt: skip
@@ -302,7 +264,7 @@ class Recipe(BaseModel):
         0.0, "least rate of cosine, polynomial, plateau and the triangular ones", group="Training"
     )
     step_epochs: Annotated[int, Field(ge=1)] | None = _field(None, "step: epochs between drops [3]", group="Training")
-    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_comma_separated)] = _field(
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(comma_separated)] = _field(
         (), "multi_step: epochs after which the rate drops, e.g. 30,60", group="Training"
     )
     gamma: Annotated[float, Field(gt=0, le=1)] | None = _field(
@@ -344,7 +306,7 @@ class Recipe(BaseModel):
         "keypoints: what the loss measures in: shares of the model's frame, or its pixels",
         group="Training",
     )
-    budget: str | None = _field(
+    budget: Budget | None = _field(
         None, "time for the whole run, e.g. 90s, 10m, 1.5h: chooses epochs, blocks and size that fit", group="Training"
     )
     patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
@@ -375,25 +337,11 @@ class Recipe(BaseModel):
         """Give what is not set the default that follows from the rest: a recipe always says what will be done."""
         return {**values, **following_defaults(values)} if isinstance(values, Mapping) else values
 
-    @field_validator("nme_points")
-    @classmethod
-    def _two_points(cls, points: tuple[int, ...]) -> tuple[int, ...]:
-        if points and (len(points) != 2 or points[0] == points[1] or min(points) < 0):
-            raise ValueError("two different point numbers from 0, e.g. 36,45")
-        return points
-
     @field_validator("label", "label_bins", "label_weights")
     @classmethod
     def _labels_can_be_read(cls, text: str | None, info: ValidationInfo) -> str | None:
         PARSERS[str(info.field_name)](text or "")
         return text
-
-    @field_validator("name_pattern")
-    @classmethod
-    def _pattern_names_columns(cls, pattern: str | None) -> str | None:
-        if pattern is not None and not _compiled(pattern).groupindex:
-            raise ValueError("a regular expression with named groups, e.g. '(?P<person>\\d+)_'")
-        return pattern
 
     @model_validator(mode="after")
     def _settings_fit_the_task(self) -> Self:
@@ -401,37 +349,6 @@ class Recipe(BaseModel):
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    @field_validator("unfreeze")
-    @classmethod
-    def _pattern_of_what_trains(cls, what: str) -> str:
-        _compiled(what)
-        return what
-
-    @field_validator("budget")
-    @classmethod
-    def _time_of_the_budget(cls, text: str | None) -> str | None:
-        try:
-            return text if text is None or read_budget(text) else None
-        except ValueError:
-            raise ValueError("a time above 0 in seconds, minutes or hours, e.g. 90s, 10m, 1.5h") from None
-
-    @field_validator("unfreeze_later")
-    @classmethod
-    def _epochs_and_what_trains(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
-        for stage in stages:
-            epoch, _, what = stage.partition("=")
-            if not (epoch.isdecimal() and int(epoch) > 1 and what):
-                raise ValueError("EPOCH=WHAT, the epoch from 2 on, e.g. 3=4,6=all")
-            _compiled(what)
-        return stages
-
-    @field_validator("group_pattern")
-    @classmethod
-    def _pattern_has_a_capture(cls, pattern: str | None) -> str | None:
-        if pattern is not None and not _compiled(pattern).groups:
-            raise ValueError("a regular expression with a capture in parentheses, e.g. '(person\\d+)_'")
-        return pattern
 
     def trains_at(self, epoch: int) -> str:
         """Give what is fine-tuned in an epoch, counted from 0: ``unfreeze``, or what ``unfreeze_later`` says.
@@ -494,33 +411,9 @@ class Recipe(BaseModel):
             aside.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
-def read_budget(text: str) -> float:
-    """Read a time: seconds, or a number with s, m or h.
-
-    Raises:
-        ValueError: It is none, or not above 0.
-
-    Examples:
-        >>> read_budget("10m"), read_budget("1.5h"), read_budget("90")
-        (600.0, 5400.0, 90.0)
-    """
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
-    seconds = float(text[:-1]) * unit if unit else float(text)
-    if not seconds > 0:
-        raise ValueError
-    return seconds
-
-
 def group_of(field: Any) -> str:
     """Give the group of settings that a field of ``Recipe`` belongs to."""
     return field.json_schema_extra["group"]
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"a regular expression; {error}") from None
 
 
 def make_recipe(
@@ -547,21 +440,11 @@ def make_recipe(
     try:
         recipe = Recipe(**settings)
     except ValidationError as error:
-        misfits = _misfits(settings, error)
-        raise RecipeError(all_at_once([*problems, *_word_problems(error, misfits, place, flags)])) from None
+        own = word_problems(settings, error, recipe=Recipe, place=place, flags=flags)
+        raise RecipeError(all_at_once([*problems, *own])) from None
     if problems:
         raise RecipeError(all_at_once(problems))
     return recipe
-
-
-def flag_name(name: str) -> str:
-    """Give a setting's flag.
-
-    Examples:
-        >>> flag_name("image_size"), flag_name("from_run")
-        ('--image-size', '--from')
-    """
-    return "--from" if name == "from_run" else f"--{name.replace('_', '-')}"
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -576,63 +459,3 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise RecipeError(must_be("--recipe", "a recipe file", str(path), "No such file.")) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise RecipeError(must_be("--recipe", "a TOML file", str(path), f"{error}.")) from None
-
-
-def _word_problems(error: ValidationError, misfits: Sequence[str], place: str, flags: Collection[str]) -> list[str]:
-    """Word what is wrong: each setting by itself, then those that do not go together; named as they were given."""
-
-    def where(name: str) -> str:
-        return flag_name(name) if name in flags else f"{place}.{name}"
-
-    messages: dict[str, str] = {}
-    for problem in error.errors(include_url=False):
-        if not problem["loc"]:
-            continue
-        name = str(problem["loc"][0])
-        if problem["type"] == "extra_forbidden":
-            message = must_be(where(name), "a known setting", problem["input"], _near_setting(name))
-        else:
-            message = must_be(where(name), _expected(problem), problem["input"], _near_choice(problem))
-        messages.setdefault(name, message)
-    for misfit in misfits:
-        name, _, rest = misfit.partition(" ")
-        messages[misfit] = f"{where(name) if name in Recipe.model_fields else name} {rest}."
-    return list(messages.values())
-
-
-def _misfits(settings: Mapping[str, Any], error: ValidationError) -> list[str]:
-    """Give what does not go together, a line each that begins with a setting's name; also beside what is wrong alone.
-
-    Of settings that are wrong by themselves nothing more is said.
-    """
-    wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
-    if wrong:
-        try:
-            Recipe(**{name: value for name, value in settings.items() if name not in wrong})
-        except ValidationError as rest:
-            error = rest
-    texts = [problem["msg"].removeprefix("Value error, ") for problem in error.errors() if not problem["loc"]]
-    lines = [line for text in texts for line in text.splitlines() if "task" not in wrong]
-    return [line for line in lines if not wrong & set(re.findall(r"\w+", line))]
-
-
-def _near_setting(name: str) -> str:
-    return did_you_mean(name, Recipe.model_fields)
-
-
-def _near_choice(problem: Any) -> str:
-    choices = re.findall(r"'([^']+)'", str(problem.get("ctx", {}).get("expected", "")))
-    return did_you_mean(str(problem["input"]), choices)
-
-
-def _expected(problem: Any) -> str:
-    """Turn pydantic's "Input should be …" into the words after "must be"."""
-    text = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    text = text.replace("a valid number, unable to parse string as a number", "a number")
-    text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
-    if "pattern" in problem.get("ctx", {}):
-        choices = (
-            problem["ctx"]["pattern"].strip("^$()").replace("|", ", ").replace(r"[1-9]\d*", "or a number of blocks")
-        )
-        return f"one of {choices}"
-    return text[0].lower() + text[1:]

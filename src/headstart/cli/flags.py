@@ -11,8 +11,9 @@ from cyclopts import Group, Parameter
 
 from headstart.errors import did_you_mean, must_be
 from headstart.gallery import find_recipe
-from headstart.recipe import Recipe, flag_name, make_recipe, read_recipe
+from headstart.recipe import Recipe, make_recipe, read_recipe
 from headstart.recipe_defaults import KEYPOINT_DEFAULTS
+from headstart.recipe_wording import flag_name
 from headstart.resolution import completed
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headstart.data.folds import table_of_fold
-from headstart.recipe import read_budget
+from headstart.recipe_values import read_budget
 from headstart.runs import RunFolder
 from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized, smaller_sizes
 from headstart.training.fit import describe_stages, samples_of
