@@ -15,9 +15,11 @@ from headstart.training.losses import (
     WING,
     as_shares,
     balanced_weights,
+    binary_focal,
     classification_loss,
     coordinate_loss,
     effective_weights,
+    focal,
     presence_loss,
     simcc_loss,
     smooth,
@@ -149,6 +151,15 @@ def test_the_right_answer_costs_less_than_a_wrong_one_and_weights_are_applied(na
     only_first = wrong * (LABELS == 0)[:, None] + right * (LABELS != 0)[:, None]  # class 0, the heavy one, is wrong
     plain = classification_loss(name, only_first, LABELS)
     assert classification_loss(name, only_first, LABELS, weights=WEIGHTS) > 1.5 * plain
+
+
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 2.0])
+def test_what_is_told_for_sure_has_a_slope_under_any_focal_gamma(gamma):
+    for loss in (focal, binary_focal):
+        logits = torch.tensor([[60.0, 0.0], [0.0, 60.0]], requires_grad=True)
+        loss(logits, torch.tensor([[1.0, 0.0]] * 2), gamma=gamma).backward()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
 
 
 def test_focal_loss_is_cross_entropy_times_what_was_missing():

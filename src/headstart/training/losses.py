@@ -26,6 +26,9 @@ WING: Final = (10 * PIXEL, 2 * PIXEL)
 SOFT_WING: Final = (2 * PIXEL, 20 * PIXEL, 0.5 * PIXEL)
 """Lower and upper bend and curvature of the soft wing loss, likewise."""
 
+TINY: Final = 1e-7
+"""Least that is raised to a power: below 1 a power's slope has no end at 0."""
+
 SIMCC_SPREAD: Final = 0.02
 """Standard deviation of the target's Gaussian, as a share of the frame: about 4.5 pixels of 224."""
 
@@ -84,7 +87,7 @@ def focal(
         Lin, Goyal, Girshick, He, Dollár: "Focal loss for dense object detection", ICCV 2017, eq. 5.
     """
     log_probabilities = F.log_softmax(logits, 1)
-    losses = -log_probabilities * (1 - log_probabilities.exp()).clamp_min(0) ** gamma
+    losses = -log_probabilities * (1 - log_probabilities.exp()).clamp_min(TINY) ** gamma
     if alpha is not None:
         losses = losses * losses.new_tensor([1 - alpha, alpha])
     return _weighted_mean(losses, shares, weights=weights, smoothing=smoothing)
@@ -158,8 +161,8 @@ def binary_focal(
         Lin, Goyal, Girshick, He, Dollár: "Focal loss for dense object detection", ICCV 2017, eq. 5.
     """
     smoothed, found = shares * (1 - smoothing) + smoothing / 2, logits.sigmoid()
-    yes = -F.logsigmoid(logits) * (1 - found) ** gamma * (1.0 if alpha is None else alpha)
-    no = -F.logsigmoid(-logits) * found**gamma * (1.0 if alpha is None else 1 - alpha)
+    yes = -F.logsigmoid(logits) * (1 - found).clamp_min(TINY) ** gamma * (1.0 if alpha is None else alpha)
+    no = -F.logsigmoid(-logits) * found.clamp_min(TINY) ** gamma * (1.0 if alpha is None else 1 - alpha)
     return _mean_of_questions(smoothed * yes + (1 - smoothed) * no, shares, weights)
 
 
