@@ -43,7 +43,7 @@ from headstart.training.counters import Counters
 from headstart.training.history import PARTS, History, Row, epoch_row
 from headstart.training.interrupts import held_back
 from headstart.training.mixing import draw_mixing
-from headstart.training.optimizers import make_optimizer, parameter_groups, set_lr
+from headstart.training.optimizers import are_finite, make_optimizer, parameter_groups, set_lr
 from headstart.training.schedules import Schedule, steps_in
 from headstart.training.tasks import finite_scores
 
@@ -119,7 +119,7 @@ class FineTuning:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """Make the optimizer over all that will ever train; what is still frozen has no gradients yet."""
         network, recipe = self.network, self.recipe
-        stages = [recipe.trains_at(epoch) for epoch in range(recipe.epochs)]
+        stages = [recipe.unfreeze, *(what for _, what in recipe.later_stages)]  # also of epochs that come by --resume
         names = {name for what in dict.fromkeys(stages) for name in network.trainable_names(what)}
         for name, parameter in network.backbone.named_parameters():
             parameter.requires_grad_(name in names)
@@ -130,7 +130,9 @@ class FineTuning:
             layer_decay=recipe.layer_decay,
         )
         network.unfreeze(recipe.trains_at(0))
-        return make_optimizer(groups, recipe, lr=recipe.lr)
+        # a fused step takes over the scaling of fp16, and its gradients then cannot be clipped
+        clips_scaled = recipe.clip_grad is not None and self.fabric.strategy.precision.precision == "16-mixed"
+        return make_optimizer(groups, recipe, lr=recipe.lr, fused=not clips_scaled)
 
     @property
     def batch_size(self) -> int:
@@ -191,6 +193,9 @@ class FineTuning:
                 if time.monotonic() - self._last_saved > self.recipe.checkpoint_seconds:
                     self._save()
         counters.add_seconds(**loader.seconds)
+        if not are_finite(self.network.parameters()):  # spoiled by the last step, whose loss still was a number
+            self._has_diverged = True
+            raise _DivergedError(f"there were weights that are no numbers after epoch {counters.epoch + 1}")
 
     def _probe_compiling(self, batch: Batch) -> None:
         """Compile the network where the recipe asks for it and it pays; a resumed run does what it did before."""
@@ -253,7 +258,7 @@ class FineTuning:
         value = float(cast("Tensor", self.fabric.all_reduce(loss, reduce_op="mean")))  # the same on all devices
         if not math.isfinite(value):
             self._has_diverged = True
-            raise _DivergedError(f"{value} in epoch {counters.epoch + 1}, step {counters.step + 1}")
+            raise _DivergedError(f"the loss was {value} in epoch {counters.epoch + 1}, step {counters.step + 1}")
         counters.loss_sum += value * len(batch)
         counters.num_seen += len(batch)
         counters.num_images += len(batch)
@@ -283,7 +288,9 @@ class FineTuning:
 
     def _gradients_by_parts(self, pixels: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        num_parts = max(min(self.counters.num_parts, len(pixels) // 2), 1)
+        whole = min(self.batch_size // self.fabric.world_size, len(self.data.train.records))
+        # the last step of an epoch has fewer samples, in parts as large
+        num_parts = max(min(-(-len(pixels) * self.counters.num_parts // whole), len(pixels) // 2), 1)
         pieces = zip(*(tensor.tensor_split(num_parts) for tensor in (pixels, *targets)), strict=True)
         total = torch.zeros((), device=pixels.device)
         for number, (part, *theirs) in enumerate(pieces, 1):
@@ -323,8 +330,9 @@ class FineTuning:
             remedy = f"{where} Try a lower --lr, or --clip-grad 1; the best epoch's weights are kept."
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         if self.fabric.is_global_zero:
-            say(f"Training diverged: the loss was {problem}. The epoch starts again, at half the learning rate.")
+            say(f"Training diverged: {problem}. The epoch starts again, at half the learning rate.")
         self._load(self.folder / EPOCH)
+        self.counters.extend(self.recipe.epochs)
         self.counters.lr_scale = 0.5
         self._save(starts_epoch=True)
 

@@ -75,13 +75,16 @@ def parameter_groups(
     ]
 
 
-def make_optimizer(groups: list[dict[str, Any]], recipe: Recipe, *, lr: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    groups: list[dict[str, Any]], recipe: Recipe, *, lr: float, fused: bool = True
+) -> torch.optim.Optimizer:
     """Make the optimizer that a recipe names: PyTorch's fused one where there is one, else timm's.
 
     Args:
         groups: From ``parameter_groups``.
         recipe: ``optimizer`` and ``momentum``.
         lr: Learning rate until the schedule sets another.
+        fused: Whether PyTorch's own take all parameters in one call.
 
     Raises:
         RecipeError: There is no such optimizer, or it needs what is not installed.
@@ -89,15 +92,29 @@ def make_optimizer(groups: list[dict[str, Any]], recipe: Recipe, *, lr: float) -
     name = recipe.optimizer
     check_optimizer(name)
     if name in _FUSED:
-        return _FUSED[name](groups, lr=lr, fused=True)
+        return _FUSED[name](groups, lr=lr, fused=fused)
     if name in _SGD:
         nesterov = _SGD[name] and recipe.momentum > 0
-        return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
     try:
         return create_optimizer_v2(groups, opt=name, lr=lr, momentum=recipe.momentum, weight_decay=0.0)
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise RecipeError(must_be("optimizer", "one that can be made here", name, f"It says: {reason}.")) from None
+
+
+def are_finite(parameters: Iterable[nn.Parameter]) -> bool:
+    """Say whether all parameters that train are numbers: a last step can spoil them behind a loss that still was one.
+
+    Examples:
+        >>> layer = nn.Linear(2, 1)
+        >>> are_finite(layer.parameters())
+        True
+        >>> _ = torch.nn.init.constant_(layer.bias, float("inf"))
+        >>> are_finite(layer.parameters())
+        False
+    """
+    return all(bool(parameter.isfinite().all()) for parameter in parameters if parameter.requires_grad)
 
 
 def check_optimizer(name: str) -> None:
