@@ -124,6 +124,33 @@ def test_settings_that_classification_does_not_heed_are_refused(settings, messag
         make_recipe(settings, flags=settings)
 
 
+@pytest.mark.parametrize("settings", [{"cutmix": 0.5}, {"mixup": 0.2}, {"layer_decay": 0.7}], ids=str)
+def test_what_a_head_on_cached_features_cannot_heed_is_refused(settings):
+    name, value = next(iter(settings.items()))
+    with pytest.raises(RecipeError, match=f"{name} must be left out without fine-tuning: only a head .*; got {value}"):
+        make_recipe(settings | {"unfreeze": "none"})
+    assert getattr(make_recipe(settings | {"unfreeze": "none", "unfreeze_later": "2=all"}), name) == value
+
+
+def test_a_head_alone_trains_all_its_epochs_unless_patience_is_given():
+    assert make_recipe({"unfreeze": "none"}).patience == 60
+    assert make_recipe({"unfreeze": "none", "epochs": "100"}).patience == 100
+    assert make_recipe({"unfreeze": "none", "patience": 5}).patience == 5
+    with pytest.raises(RecipeError, match=r"^recipe.epochs must be a whole number; got 'many'\.$"):
+        make_recipe({"unfreeze": "none", "epochs": "many"})
+
+
+def test_weighed_classes_are_not_smoothed_unless_that_is_asked():
+    assert make_recipe({"class_weights": "balanced"}).label_smoothing == 0
+    assert make_recipe({"class_weights": "balanced", "label_smoothing": 0.1}).label_smoothing == 0.1
+    assert Recipe().updated(class_weights="balanced").label_smoothing == 0
+
+
+def test_a_budget_is_not_laid_over_stages():
+    with pytest.raises(RecipeError, match=r"unfreeze_later must be left out beside budget; got 3=all"):
+        make_recipe({"budget": "10m", "unfreeze_later": "3=all"})
+
+
 def test_a_recipe_in_python_names_what_does_not_go_together():
     with pytest.raises(ValidationError, match="nme_by must be 'points' beside nme_points; got 'image'"):
         Recipe(task="keypoints", nme_points=(0, 1), nme_by="image")

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import tomli_w
 
 from headstart.errors import RunError
 from headstart.recipe import Recipe
@@ -21,6 +22,14 @@ def test_seconds_add_up_over_sessions_and_survive_an_error(tmp_path):
         with pytest.raises(TypeError), run.timed("training"):
             time.sleep(0.02 if run else None) or len(0)
     assert RunFolder.open(tmp_path / "run").facts["seconds"]["training"] >= 0.04
+
+
+def test_a_run_whose_recipe_holds_what_it_never_heeded_is_opened(tmp_path):
+    run = RunFolder.create(tmp_path / "run", Recipe(schedule="one_cycle"))
+    older = {"schedule": "one_cycle", "warmup_epochs": 1.0, "unfreeze": "none", "cutmix": 0.5, "cutmix_alpha": 1.0}
+    (run.path / "recipe.toml").write_text(tomli_w.dumps(older))
+    recipe = RunFolder.open(run.path).recipe
+    assert (recipe.schedule, recipe.warmup_epochs, recipe.cutmix, recipe.cutmix_alpha) == ("one_cycle", 0, 0, None)
 
 
 def test_a_run_is_held_by_one_process_at_a_time(tmp_path):

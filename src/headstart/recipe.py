@@ -26,7 +26,13 @@ from pydantic import (
 from headstart.data.label_settings import PARSERS, LabelSettings, label_settings
 from headstart.errors import RecipeError, all_at_once, must_be
 from headstart.files import written_aside
-from headstart.recipe_defaults import COMPUTED_WEIGHTS, following_defaults, without_consequences
+from headstart.recipe_defaults import (
+    COMPUTED_WEIGHTS,
+    FINE_TUNING,
+    PROBE_EPOCHS,
+    following_defaults,
+    without_consequences,
+)
 from headstart.recipe_problems import recipe_problems
 from headstart.recipe_values import (
     Blocks,
@@ -139,7 +145,9 @@ class Recipe(BaseModel):
     store: Literal["auto", "raw", "jpeg"] = _field("auto", "how decoded photos are kept [by free disk]", group="Pixels")
     store_dir: str | None = _field(None, "where decoded photos are kept [HEADSTART_CACHE or ~/.cache]", group="Pixels")
     # --- augmentation
-    augment: Literal["none", "light", "standard", "strong"] = _field("standard", "preset", group="Augmentation")
+    augment: Literal["none", "light", "standard", "strong"] = _field(
+        "standard", "preset; of a head on cached features only with --views", group="Augmentation"
+    )
     augment_probability: Probability | None = _field(
         None, "share of the samples that are augmented", group="Augmentation"
     )
@@ -216,17 +224,26 @@ class Recipe(BaseModel):
     )
     # --- training
     probe_epochs: Annotated[int, Field(ge=0)] = _field(
-        60, "epochs of the head on cached features, before the rest; 0: none", group="Training"
+        PROBE_EPOCHS, "epochs of the head on cached features, before the rest; 0: none", group="Training"
     )
-    epochs: Annotated[int, Field(ge=0)] = _field(8, "epochs of fine-tuning after the probe", group="Training")
+    epochs: Annotated[int, Field(ge=0)] = _field(
+        FINE_TUNING["epochs"],
+        "epochs of fine-tuning after the probe; under a budget at most 24; --unfreeze none: 60, of the head",
+        group="Training",
+    )
     epochs_before: tuple[Annotated[int, Field(ge=0)], ...] = _field(
         (), "written by headstart: epochs that a run was first trained for, before --resume extended it",
         group="Training",
     )  # fmt: skip
-    batch_size: Annotated[int, Field(ge=1)] = _field(32, "samples a step", group="Training")
+    batch_size: Annotated[int, Field(ge=1)] = _field(
+        FINE_TUNING["batch_size"], "samples a step; --unfreeze none: 128", group="Training"
+    )
     drop_last: bool = _field(False, "leave out a last batch that is not full", group="Training")
     accumulate: Annotated[int, Field(ge=1)] = _field(
-        1, "batches whose gradients make one step: as if batches were so many times larger", group="Training"
+        1,
+        "batches whose gradients make one step: as if batches were so many times larger (what is weighed by class, or "
+        "lacks labels, is averaged within each)",
+        group="Training",
     )
     optimizer: str = _field(
         "adamw", "any of timm's: adamw, adam, sgd, nesterov, rmsprop, madgrad, lion, lamb, ...", group="Training"
@@ -234,7 +251,8 @@ class Recipe(BaseModel):
     momentum: Fraction = _field(0.9, "of sgd, nesterov, rmsprop, madgrad and their kin", group="Training")
     lr: Positive = _field(
         3e-4,
-        "highest learning rate of fine-tuning; sgd: 0.001, lion and madgrad: 1e-4, rmsprop: 3e-5",
+        "highest learning rate of fine-tuning; sgd: 0.001, lion and madgrad: 1e-4, rmsprop: 3e-5; --unfreeze none: "
+        "3e-3, sgd: 0.1, lion: 3e-4",
         group="Training",
     )
     views: Annotated[int, Field(ge=0)] = _field(
@@ -281,7 +299,9 @@ class Recipe(BaseModel):
         None, "plateau: epochs without a better score before a drop [2]", group="Training"
     )
     label_smoothing: Fraction = _field(
-        0.1, "share of the target spread over all classes; other losses than cross_entropy: 0", group="Training"
+        0.1,
+        "share of the target spread over all classes; 0 with other losses than cross_entropy, and with class_weights",
+        group="Training",
     )
     class_weights: str | None = _field(
         None, "balanced, effective (number of samples), or a CSV of label,weight", group="Training"
@@ -300,18 +320,30 @@ class Recipe(BaseModel):
     ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
     loss: Literal[
         "cross_entropy", "focal", "soft_f1", "bce", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"
-    ] = _field("cross_entropy", "what training minimises; from mse on for keypoints", group="Training")
+    ] = _field(
+        "cross_entropy",
+        "what training minimises; from mse on for keypoints (coordinates: wing, simcc: simcc); --multi-label: bce",
+        group="Training",
+    )
     targets: Literal["normalised", "pixels"] = _field(
         "normalised",
         "keypoints: what the loss measures in: shares of the model's frame, or its pixels",
         group="Training",
     )
     budget: Budget | None = _field(
-        None, "time for the whole run, e.g. 90s, 10m, 1.5h: chooses epochs, blocks and size that fit", group="Training"
+        None,
+        "time for the whole run, e.g. 90s, 10m, 1.5h: chooses epochs, blocks and size that fit, within what is asked",
+        group="Training",
     )
-    patience: Annotated[int, Field(ge=1)] = _field(5, "epochs without a better score before stopping", group="Training")
+    patience: Annotated[int, Field(ge=1)] = _field(
+        FINE_TUNING["patience"],
+        "epochs without a better score before stopping; --unfreeze none: all there are",
+        group="Training",
+    )
     monitor: Monitor = _field(
-        "accuracy", "validation score that picks the best epoch; of several heads the mean", group="Training"
+        "accuracy",
+        "validation score that picks the best epoch; of several heads the mean; --multi-label: mean_average_precision",
+        group="Training",
     )
     stop_by: Monitor | None = _field(None, "validation score that patience goes by [the monitor]", group="Training")
     checkpoint_seconds: Positive = _field(60.0, "a checkpoint at least this often", group="Training")
@@ -320,7 +352,7 @@ class Recipe(BaseModel):
     )
     # --- machine
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda)$")] = _field(
-        "auto", "auto, cpu, cuda or mps", group="Machine"
+        "auto", "auto (a CUDA GPU, else the CPU), cpu, cuda or mps", group="Machine"
     )
     num_devices: Annotated[int, Field(ge=1)] = _field(1, "devices to train on", group="Machine")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = _field(
@@ -359,6 +391,11 @@ class Recipe(BaseModel):
             ['2', '2', '4', '4', '4', 'all']
         """
         return ([self.unfreeze] + [what for first, what in self.later_stages if first <= epoch + 1])[-1]
+
+    @property
+    def trains_only_head(self) -> bool:
+        """Whether nothing of the backbone is ever fine-tuned."""
+        return self.unfreeze == "none" and not self.unfreeze_later
 
     @property
     def later_stages(self) -> tuple[tuple[int, str], ...]:

@@ -66,6 +66,21 @@ SCHEDULE_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 }
 """Schedules, and the settings that each goes by with their defaults."""
 
+RISING: Final = ("one_cycle", "triangular", "triangular2", "exp_range")
+"""Schedules that begin low by themselves and have no warmup."""
+
+WITHOUT_FLOOR: Final = ("constant", "step", "multi_step", "exponential", "one_cycle")
+"""Schedules that do not run between ``min_lr`` and ``lr``: their factors are of the highest rate alone."""
+
+FINE_TUNING: Final[dict[str, Any]] = {"epochs": 8, "batch_size": 32, "patience": 5}
+"""What holds where more than a head on cached features trains."""
+
+PROBE_EPOCHS: Final = 60
+"""Epochs of a head on cached features."""
+
+BUDGET_EPOCHS: Final = 24
+"""The most epochs under a budget: more than three times the default gained nothing that was measured."""
+
 LOSS_SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "cross_entropy": {"label_smoothing": 0.1},
     "focal": {"label_smoothing": 0.0, "focal_gamma": 2.0, "focal_alpha": None},
@@ -88,9 +103,11 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "lr": ("optimizer", "task", "unfreeze", "head", "from_run", "probe_lr"),
     "epochs": ("unfreeze", "head", "from_run", "probe_epochs"),
     "batch_size": ("unfreeze", "head", "from_run"),
+    "patience": ("unfreeze", "head", "from_run", "probe_epochs", "epochs"),
+    "warmup_epochs": ("schedule",),
     "loss": ("head", "task", *LABEL_SETTINGS),
     "monitor": LABEL_SETTINGS,
-    "label_smoothing": ("loss", *LABEL_SETTINGS),
+    "label_smoothing": ("loss", "class_weights", *LABEL_SETTINGS),
     "focal_gamma": ("loss", *LABEL_SETTINGS),
     **dict.fromkeys(("step_epochs", "gamma", "cycle_growth", "power", "plateau_epochs"), ("schedule",)),
     "cutmix_alpha": ("cutmix",),
@@ -113,13 +130,15 @@ def following_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = str(settings.get("optimizer", "adamw"))
     found["lr"] = OPTIMIZER_LRS.get(optimizer, 1e-3 if is_keypoints else 3e-4)
     found["weight_decay"] = DECOUPLED_DECAY if optimizer.endswith("w") or optimizer == "lion" else 0.0
-    if _trains_the_head_alone(settings):
-        frozen = {
-            "epochs": settings.get("probe_epochs", 60),
-            "lr": settings.get("probe_lr", HEAD_LRS.get(optimizer, 3e-3)),
-        }
-        found |= frozen | {"batch_size": 128}
-    found |= SCHEDULE_SETTINGS.get(str(settings.get("schedule", "cosine")), {})
+    if trains_head_on_features(settings):
+        found["epochs"] = epochs = settings.get("probe_epochs", PROBE_EPOCHS)
+        found["lr"] = settings.get("probe_lr", HEAD_LRS.get(optimizer, 3e-3))
+        found["patience"] = _every_one_of(epochs if settings.get("epochs") is None else settings["epochs"])
+        found["batch_size"] = 128
+    else:
+        found |= FINE_TUNING | ({} if settings.get("budget") is None else {"epochs": BUDGET_EPOCHS})
+    schedule = str(settings.get("schedule", "cosine"))
+    found |= SCHEDULE_SETTINGS.get(schedule, {}) | {"warmup_epochs": 0.0 if schedule in RISING else 1.0}
     if is_keypoints:
         found["loss"] = DEFAULT_LOSSES.get(str(settings.get("head", found["head"])), found["loss"])
         if settings.get("nme_points"):
@@ -127,6 +146,8 @@ def following_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     else:
         found |= CLASS_DEFAULTS if settings.get("multi_label") is None else MULTI_DEFAULTS
         found |= LOSS_SETTINGS.get(str(settings.get("loss") or found["loss"]), {})
+        if settings.get("class_weights") is not None:
+            found["label_smoothing"] = 0.0  # a rare class that weighs fifty times would draw its share of all others
         for way, theirs in MIXING_SETTINGS.items():
             found |= theirs if settings.get(way) not in (None, 0, 0.0, "0") else {}
     return {name: value for name, value in found.items() if settings.get(name) is None}
@@ -149,11 +170,24 @@ def without_consequences(base: Mapping[str, Any], given: Mapping[str, Any]) -> d
     return {name: value for name, value in base.items() if name not in dropped or name in given}
 
 
-def _trains_the_head_alone(settings: Mapping[str, Any]) -> bool:
-    """Say whether the whole training is a head on cached features: larger steps, more of them, larger batches."""
+def trains_head_on_features(settings: Mapping[str, Any]) -> bool:
+    """Say whether the whole training is a head on cached features: larger steps, more of them, larger batches.
+
+    Examples:
+        >>> trains_head_on_features({"unfreeze": "none"}), trains_head_on_features({"unfreeze": "1"})
+        (True, False)
+    """
     is_pooled = settings.get("task") != "keypoints" or settings.get("head") == "coordinates"
     is_fresh = settings.get("from_run") is None and not settings.get("unfreeze_later")
     return is_pooled and is_fresh and settings.get("unfreeze") == "none"
+
+
+def _every_one_of(epochs: object) -> int:
+    """Give the patience that never ends a training of so many epochs: those of a head take no time."""
+    try:
+        return max(int(float(str(epochs))), 1)
+    except (ValueError, OverflowError):
+        return 1  # no number: refused by itself
 
 
 def unheeded(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -175,8 +209,29 @@ def unheeded(settings: Mapping[str, Any]) -> dict[str, str]:
             if settings.get(name) not in (None, (), 0.0):
                 users = " or ".join(user for user, theirs in table.items() if name in theirs)
                 found[name] = f"the {what} {users}"
+    found |= _unheeded_by_schedule(settings) | _unheeded_on_features(settings)
     if settings.get("loss") == "soft_f1" and settings.get("label_smoothing"):
         found["label_smoothing"] = "another loss"
     for way, theirs in MIXING_SETTINGS.items():
         found |= {name: f"--{way} above 0" for name in theirs if settings.get(name) and not settings.get(way)}
+    return found
+
+
+def _unheeded_on_features(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Give settings that a head on cached features has no use for."""
+    if not trains_head_on_features(settings):
+        return {}
+    only = "fine-tuning: only a head on cached features is trained"
+    return {name: only for name in ("cutmix", "mixup", "layer_decay") if settings.get(name)}
+
+
+def _unheeded_by_schedule(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Give settings of several schedules that the chosen one has no use for."""
+    schedule, found = settings.get("schedule"), dict[str, str]()
+    if schedule in RISING and settings.get("warmup_epochs"):
+        found["warmup_epochs"] = "a schedule that begins at its highest rate"
+    if schedule in WITHOUT_FLOOR and settings.get("min_lr"):
+        found["min_lr"] = "the schedule cosine, polynomial, plateau or a triangular one"
+    if settings.get("cycle_growth") not in (None, 1.0) and settings.get("cycle_epochs") is None:
+        found["cycle_growth"] = "cycle_epochs"
     return found

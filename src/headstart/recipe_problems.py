@@ -21,7 +21,7 @@ def recipe_problems(recipe: Recipe) -> Iterator[str]:
         >>> list(recipe_problems(Recipe()))
         []
     """
-    for problems in (_task_problems, _training_problems, _model_problems, _other_problems):
+    for problems in (_task_problems, _training_problems, _freezing_problems, _model_problems, _other_problems):
         yield from problems(recipe)
 
 
@@ -71,6 +71,12 @@ def _training_problems(recipe: Recipe) -> Iterator[str]:
         yield "epochs and probe_epochs must not both be 0: nothing would be trained"
     if recipe.min_lr > recipe.lr:
         yield f"min_lr must be at most lr, {recipe.lr:g}; got {recipe.min_lr:g}"
+
+
+def _freezing_problems(recipe: Recipe) -> Iterator[str]:
+    """Name settings that do not go together with what is frozen."""
+    if recipe.unfreeze_later and recipe.budget is not None:
+        yield f"unfreeze_later must be left out beside budget; got {', '.join(recipe.unfreeze_later)}"
     if recipe.unfreeze_later and recipe.num_devices > 1:
         yield f"unfreeze_later must be left out on several devices; got {', '.join(recipe.unfreeze_later)}"
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from headstart.errors import RunError, must_be
 from headstart.files import write_json
 from headstart.recipe import Recipe, make_recipe, read_recipe
-from headstart.recipe_defaults import MAP_HEADS
+from headstart.recipe_defaults import trains_head_on_features, unheeded
 
 PACKAGES = (
     "headstart", "torch", "timm", "lightning", "openvino", "opencv-python-headless", "simplejpeg", "pillow", "numpy",
@@ -79,7 +79,10 @@ class RunFolder:
         if not (path / "recipe.toml").exists():
             remedy = "It lacks recipe.toml; name a folder that headstart train --out made."
             raise RunError(must_be("RUN", "a run folder", str(path), remedy))
-        return cls(path, make_recipe(read_recipe(path / "recipe.toml"), place="recipe.toml"))
+        settings = read_recipe(path / "recipe.toml")
+        while idle := unheeded(settings):  # refused by now, it had no effect on the run
+            settings = {name: value for name, value in settings.items() if name not in idle}
+        return cls(path, make_recipe(settings, place="recipe.toml"))
 
     def extended(self, epochs: int) -> RunFolder:
         """Give the run with more epochs to do. A finished one notes its test scores: the test is no longer untouched.
@@ -91,7 +94,7 @@ class RunFolder:
             return self
         if epochs <= self.recipe.epochs:
             raise RunError(must_be("--epochs", f"more than the run's {self.recipe.epochs}", epochs, "Raise it."))
-        if self.recipe.unfreeze == "none" and self.recipe.head not in MAP_HEADS:
+        if trains_head_on_features(self.recipe.model_dump()):
             raise RunError(must_be("--epochs", "given to a run that fine-tunes", "--unfreeze none", "Train anew."))
         update: dict[str, Any] = {"epochs": epochs}
         done: dict[str, Any] = {"epochs": self.recipe.epochs, "to": epochs}

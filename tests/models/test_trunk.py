@@ -22,6 +22,8 @@ def _network(backbone, unfreeze, **settings):
         ("mobilenetv3_small_100", "2", "blocks.4"),
         ("mobilenetv2_100", r"^blocks\.6|conv_head", "blocks.5"),
         ("rexnet_100", "2", "features.14"),
+        ("test_resnet", "none", "layer4"),
+        ("mobilenetv2_100", "none", "bn2"),
     ],
 )
 def test_what_comes_after_the_cut_gives_the_same_answers(backbone, unfreeze, at):

@@ -71,6 +71,21 @@ def test_views_are_taken_in_turn_by_the_epochs(finished_run, found, tmp_path):
     assert not np.array_equal(first, second)
 
 
+def test_one_pass_is_enough_where_no_view_differs(finished_run, found):
+    recipe, task, network, samples, store = _parts(finished_run, found, views=4)
+    kept = keep_activations(network, samples, store, recipe, task=task)
+    assert kept is not None
+    assert len(kept.train.values) == 1
+
+
+def test_a_frozen_network_runs_once_where_its_head_goes_on_from_a_run(finished_run, found, tmp_path):
+    settings = {"unfreeze": "none", "from_run": str(finished_run.path)}
+    whole = _trained(finished_run, found, tmp_path / "whole", is_kept=False, **settings)
+    kept = _trained(finished_run, found, tmp_path / "kept", is_kept=True, **settings)
+    ours, theirs = kept.network.head.state_dict(), whole.network.head.state_dict()
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

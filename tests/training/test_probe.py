@@ -66,6 +66,49 @@ def test_the_recipes_own_training_is_followed_where_nothing_else_trains():
     assert [row["lr"] for row in rows] == [0.25] * 7
 
 
+def test_a_head_stops_after_patience_epochs_without_gain_by_the_score_that_was_asked():
+    settings = {"unfreeze": "none", "lr": 1e-12, "schedule": "constant", "warmup_epochs": 0, "epochs": 9}
+    assert len(_fit(**settings)[1].rows) == 9
+    rows = _fit(**settings, patience=2)[1].rows
+    scores = [row["validation_accuracy"] for row in rows]
+    assert len(rows) == scores.index(max(scores)) + 1 + 2 < 9
+    assert len(_fit(**settings | {"lr": 0.01}, patience=2, stop_by="log_loss")[1].rows) == 9
+
+
+def test_a_probe_before_fine_tuning_takes_no_heed_of_patience():
+    assert len(_fit(patience=1)[1].rows) == 15
+
+
+def test_weights_that_the_last_step_spoils_are_trained_again(capsys):
+    class Spoiling(Classification):
+        steps = 0
+
+        def loss(self, head, outputs, targets):
+            self.steps += 1
+            value = super().loss(head, outputs, targets)
+            return value + _WithoutGradient.apply(head.linear.bias) if self.steps == 3 else value
+
+    settings = {"unfreeze": "none", "lr": 0.2, "epochs": 3, "batch_size": 100, "optimizer": "sgd"}
+    torch.manual_seed(0)
+    head, recipe = ClassificationHead(8, 3), make_recipe(settings)
+    result = fit_probe(head, [_features(300, 1)], _features(200, 2), recipe, task=Spoiling(recipe), contract=CONTRACT)
+    assert "epoch 1: it is done again at half the learning rate" in "".join(capsys.readouterr())
+    assert result.scores["accuracy"] > 0.9
+    assert result.rows[0]["lr"] == pytest.approx(0.1)
+
+
+class _WithoutGradient(torch.autograd.Function):
+    """A loss of 0 whose gradient is no number."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.sum() * 0
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        return torch.full((3,), float("nan"))
+
+
 def test_a_head_that_diverges_is_trained_again_at_half_the_rate_then_given_up(capsys):
     class Diverging(Classification):
         def loss(self, head, outputs, targets):

@@ -8,7 +8,7 @@ import torch
 
 from headstart.errors import RecipeError
 from headstart.recipe import make_recipe
-from headstart.training.schedules import Schedule, is_better, plateau_factor
+from headstart.training.schedules import Schedule, has_waited, is_better, plateau_factor
 
 STEPS = 10  # an epoch
 EPOCHS = 12
@@ -101,7 +101,16 @@ def test_the_rate_rises_in_the_warmup_and_falls_after_it():
 
 
 def test_schedules_that_rise_by_themselves_have_no_warmup():
-    assert _rates(schedule="one_cycle", warmup_epochs=3) == _rates(schedule="one_cycle")
+    assert make_recipe({"schedule": "one_cycle"}).warmup_epochs == 0
+    assert make_recipe({}).updated(schedule="triangular").warmup_epochs == 0
+    assert make_recipe({"schedule": "one_cycle"}).updated(schedule="step").warmup_epochs == 1
+
+
+def test_patience_counts_from_the_best_score():
+    assert not has_waited([0.5, 0.7, 0.6], 2, monitor="accuracy")
+    assert has_waited([0.5, 0.7, 0.6, 0.7], 2, monitor="accuracy")
+    assert has_waited([0.5, 0.7, 0.6, 0.7], 3, monitor="log_loss")
+    assert has_waited([math.nan, math.nan], 2, monitor="accuracy")
 
 
 def test_the_rate_drops_after_a_plateau_and_not_below_the_least():
@@ -129,6 +138,12 @@ def test_what_is_no_number_is_never_better():
         ({"schedule": "constant", "gamma": 0.5}, r"gamma must be left out without the schedule step or multi_step or"),
         ({"schedule": "multi_step"}, r"milestones must be given"),
         ({"min_lr": 0.1, "lr": 0.01}, r"min_lr must be at most lr"),
+        ({"min_lr": 1e-6, "schedule": "step"}, r"min_lr must be left out without the schedule cosine, .*; got 1e-06"),
+        (
+            {"warmup_epochs": 3, "schedule": "one_cycle"},
+            r"warmup_epochs must be left out without a schedule that",
+        ),
+        ({"cycle_growth": 2}, r"cycle_growth must be left out without cycle_epochs; got 2.0"),
     ],
 )
 def test_settings_that_the_schedule_has_no_use_for_are_refused(settings, message):

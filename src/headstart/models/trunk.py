@@ -7,6 +7,7 @@ same features to the bit, the network is not cut.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,9 @@ class _CutReached(Exception):  # noqa: N818 - no error: how a pass ends that has
 
 
 def find_cut(network: Network) -> Cut | None:
-    """Find the last place before anything that trains; None where there is none, or where the rest would differ.
+    """Find the last place before anything that trains: its very end where all of the backbone is frozen.
+
+    None where there is none, or where the rest would differ.
 
     Args:
         network: Unfrozen as it will train. Left as it was.
@@ -102,6 +105,9 @@ def find_cut(network: Network) -> Cut | None:
         >>> network.unfreeze("all")
         >>> find_cut(network) is None
         True
+        >>> network.freeze()
+        >>> find_cut(network).at
+        'layer4'
     """
     was_training = network.training
     network.eval()
@@ -160,9 +166,10 @@ def _tried(network: Network, seen: dict[str, _Watched]) -> Cut | None:
         for name, one in seen.items()
         if any(parameter.requires_grad for parameter in modules[name].parameters(recurse=False))
     ]
-    if not training:
-        return None
-    before = {name: one for name, one in seen.items() if one.ends and one.ends[-1] < min(training)}
+    if not training and any(parameter.requires_grad for parameter in network.backbone.parameters()):
+        return None  # what trains belongs to no module that was seen to run
+    first = min(training, default=math.inf)
+    before = {name: one for name, one in seen.items() if one.ends and one.ends[-1] < first}
     fitting = {name: one for name, one in before.items() if isinstance(one.output, Tensor) and len(one.starts) == 1}
     fitting = {name: one for name, one in fitting.items() if any(True for _ in modules[name].parameters())}
     if not fitting:

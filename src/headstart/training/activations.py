@@ -22,7 +22,7 @@ from headstart.data.batches import Batch, one_ahead
 from headstart.models.inference import InferenceLog
 from headstart.models.trunk import Cut, Trunk, find_cut
 from headstart.progress import say
-from headstart.training.features import View, cache_features, view_of
+from headstart.training.features import View, cache_features, num_fixed_views, view_of
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
@@ -74,9 +74,7 @@ def keep_activations(
         None where the network trains from its first block on, where photos change with every epoch, or where the
         activations would not fit; said where a setting would change that.
     """
-    if recipe.unfreeze in ("all", "none") or recipe.unfreeze_later or recipe.num_devices > 1:
-        return None
-    if recipe.cutmix or recipe.mixup:
+    if recipe.unfreeze == "all" or recipe.unfreeze_later or recipe.num_devices > 1 or recipe.cutmix or recipe.mixup:
         return None
     if not (recipe.views or task.policy.is_identity):
         say("The frozen blocks run in every epoch, as photos are augmented anew; --views 4 would keep four of each.")
@@ -84,7 +82,7 @@ def keep_activations(
     cut = find_cut(network)
     if cut is None:
         return None
-    num_views = max(recipe.views, 1)
+    num_views = max(num_fixed_views(recipe, task), 1)
     train, validation = samples if among is None else (among, among)
     num_images = len(train.records) * num_views + len(validation.records)
     gigabytes = num_images * cut.bytes_per_image / 1e9

@@ -28,6 +28,7 @@ from headstart.recipe import Recipe, group_of
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.models.network import Network
+    from headstart.training.tasks import Task
 
 _VIEW_SETTINGS = {name for name, field in Recipe.model_fields.items() if group_of(field) == "Augmentation"} | {"seed"}
 """Settings that an augmented view depends on."""
@@ -49,6 +50,16 @@ class View:
     name: str
     title: str
     maps_for: MapsFor
+
+
+def num_fixed_views(recipe: Recipe, task: Task) -> int:
+    """Give how many augmented views of a photo are kept: one is as good as many where nothing is augmented.
+
+    Args:
+        recipe: ``views``.
+        task: Its policy says what is augmented.
+    """
+    return 0 if task.policy.is_identity else recipe.views
 
 
 @dataclass(frozen=True)

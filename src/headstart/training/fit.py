@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from headstart.data.augmentation import policy_from_recipe
 from headstart.data.store import PixelStore
 from headstart.data.table import SampleTable
 from headstart.errors import TrainingError, must_be
@@ -27,9 +28,10 @@ from headstart.models.heads import CoordinateHead
 from headstart.models.inference import InferenceLog, run_network
 from headstart.progress import say
 from headstart.recipe import Recipe
+from headstart.recipe_defaults import trains_head_on_features
 from headstart.training.activations import keep_activations
 from headstart.training.checkpoints import load_checkpoint
-from headstart.training.features import FeatureCache, cache_features, view_of
+from headstart.training.features import FeatureCache, cache_features, num_fixed_views, view_of
 from headstart.training.history import History, Row
 from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
 from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
@@ -101,7 +103,7 @@ def fit(
     stage, monitor, before = first["stage"], recipe.monitor, first["scores"]
     seconds, num_images = {stage: first["seconds"]}, {stage: first["num_images"]}
     notes = tuple(note for note in (first["note"],) if note)
-    if recipe.epochs == 0 or (stage == "probe" and recipe.unfreeze == "none"):
+    if recipe.epochs == 0 or (stage == "probe" and recipe.trains_only_head):
         return FitResult(stage, first["epoch"], before, None, seconds, num_images, notes, stage)
     _launch(recipe, folder, store, deadline)
     counters = load_checkpoint(folder / "checkpoints" / LAST)[1]["counters"]
@@ -163,7 +165,7 @@ def _probe(
     train, validation = (_target_features(cache, theirs, network, task) for theirs in samples)
     seconds, num_images = dict(cache.log.seconds), cache.log.num_images
     views = [train]
-    if recipe.views:
+    if num_fixed_views(recipe, task):
         among = _samples_of_all_folds(task, table, store, recipe)
         views, logs = view_features(
             network, samples[0], store, recipe, task=task, among=samples[0] if among is None else among
@@ -220,7 +222,7 @@ def view_features(
             all folds share one cache.
     """
     found, logs, rows = [], [], np.searchsorted(among.sample_ids, samples.sample_ids)
-    for number in range(recipe.views):
+    for number in range(num_fixed_views(recipe, task)):
         maps_for = partial(task.draw, among, contract=network.contract, epoch=number)
         title = f"computing features, view {number + 1}/{recipe.views}"
         view = view_of(among, recipe, number=number, title=title, maps_for=maps_for)
@@ -286,7 +288,8 @@ def make_fabric(recipe: Recipe) -> Fabric:
     accelerator, precision = choose_device(recipe).type, recipe.precision
     if precision == "auto":
         on_gpu = accelerator == "cuda"
-        precision = "32-true" if not on_gpu else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "32-true" if not on_gpu else "bf16-mixed" if has_bf16 else "16-mixed"
     strategy = "ddp_spawn" if recipe.num_devices > 1 else "auto"
     return Fabric(accelerator=accelerator, devices=recipe.num_devices, precision=precision, strategy=strategy)
 
@@ -346,6 +349,8 @@ def describe_stages(network: Network, recipe: Recipe) -> list[str]:
         network.unfreeze(what)
         lines.append((f"from epoch {epoch}: " if epoch > 1 else "") + network.describe_training(what))
     network.freeze()
+    if trains_head_on_features(recipe.model_dump()) and not (recipe.views or policy_from_recipe(recipe).is_identity):
+        lines[0] += ", on photos as they are (--views 4 would take four augmented views of each)"
     return lines
 
 

@@ -27,8 +27,8 @@ from headstart.randomness import permutation
 from headstart.recipe import Recipe
 from headstart.recipe_defaults import DECOUPLED_DECAY
 from headstart.training.history import Row, epoch_row
-from headstart.training.optimizers import make_optimizer, parameter_groups, set_lr
-from headstart.training.schedules import Schedule, is_better
+from headstart.training.optimizers import are_finite, make_optimizer, parameter_groups, set_lr
+from headstart.training.schedules import Schedule, has_waited, is_better
 from headstart.training.tasks import finite_scores
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def fit_probe(
     stage = _Probe(head, task, recipe)
     best: ProbeResult | None = None
     rows: list[Row] = []
+    stop_by: list[float] = []
     for epoch in range(recipe.epochs):
         start = time.perf_counter()
         train = views[epoch % len(views)]
@@ -119,8 +120,11 @@ def fit_probe(
         rows.append(row)
         on_epoch(row)
         stage.scores.append(scores[recipe.monitor])
+        stop_by.append(scores[recipe.stop_by or recipe.monitor])
         if is_better(scores[recipe.monitor], best and best.scores[recipe.monitor], monitor=recipe.monitor):
             best = ProbeResult({name: value.clone() for name, value in head.state_dict().items()}, scores, epoch + 1)
+        if has_waited(stop_by, recipe.patience, monitor=recipe.stop_by or recipe.monitor):
+            break
     kept = best or ProbeResult(dict(head.state_dict()))
     head.load_state_dict(kept.head)
     return ProbeResult(kept.head, kept.scores, kept.epoch, tuple(rows))
@@ -136,9 +140,10 @@ def probe_recipe(recipe: Recipe) -> Recipe:
         >>> probe_recipe(Recipe(optimizer="sgd", unfreeze="none", epochs=30)).epochs
         30
     """
-    if recipe.unfreeze == "none" and not recipe.unfreeze_later and recipe.epochs:
+    if recipe.trains_only_head and recipe.epochs:
         return recipe
     own: dict[str, Any] = {"epochs": recipe.probe_epochs, "lr": recipe.probe_lr, "batch_size": BATCH_SIZE}
+    own["patience"] = max(recipe.probe_epochs, 1)  # an epoch takes no time, and the best one is kept
     plain = {"optimizer": "adamw", "weight_decay": DECOUPLED_DECAY, "schedule": "cosine", "warmup_epochs": 1.0}
     return recipe.model_copy(update=own | plain | {"min_lr": 0.0, "cycle_epochs": None, "accumulate": 1})
 
@@ -157,10 +162,11 @@ class _Probe:
         """Train for an epoch and give its loss and last rate; one that diverges is done again at half the rate."""
         before = copy.deepcopy((self.head.state_dict(), self.optimizer.state_dict()))
         loss, lr = self._pass(train, epoch)
-        if math.isfinite(loss):
+        if math.isfinite(loss) and are_finite(self.head.parameters()):
             return loss, lr
         if self.lr_scale < 1:
-            problem = f"{loss} in epoch {epoch + 1} of the head, again after the learning rate had been halved"
+            what = loss if not math.isfinite(loss) else "weights that are no numbers"
+            problem = f"{what} in epoch {epoch + 1} of the head, again after the learning rate had been halved"
             remedy = f"The rate was {lr:.2g}; try a lower one (--probe-lr, or --lr with --unfreeze none)."
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         say(f"Training the head diverged in epoch {epoch + 1}: it is done again at half the learning rate.")

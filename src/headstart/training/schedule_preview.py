@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from headstart.errors import RecipeError, must_be
 from headstart.files import written_aside
-from headstart.recipe_defaults import SCHEDULE_SETTINGS
+from headstart.recipe_defaults import RISING, SCHEDULE_SETTINGS
 from headstart.reporting.text_plot import HEIGHT, text_curve
 from headstart.training.probe import probe_recipe
-from headstart.training.schedules import RISING, Schedule, steps_in
+from headstart.training.schedules import Schedule, steps_in
 
 if TYPE_CHECKING:
     from headstart.recipe import Recipe
@@ -111,7 +111,7 @@ def _thinned(steps: range, most: int = 600) -> list[int]:
 
 def previewed(recipe: Recipe) -> Recipe:
     """Give the settings whose schedule matters: the probe's where nothing else trains."""
-    return probe_recipe(recipe) if recipe.unfreeze == "none" or recipe.epochs == 0 else recipe
+    return probe_recipe(recipe) if recipe.trains_only_head or recipe.epochs == 0 else recipe
 
 
 def steps_of_run(run: Path, recipe: Recipe) -> int:
@@ -122,11 +122,14 @@ def steps_of_run(run: Path, recipe: Recipe) -> int:
     """
     import polars as pl
 
+    from headstart.data.folds import table_of_fold
     from headstart.data.table import SampleTable
 
     file = run / "table.parquet"
     if not file.exists():
         remedy = "Without a run, --steps-per-epoch tells how many steps to draw."
         raise RecipeError(must_be("RUN", "a run that has read its data", str(run), remedy))
-    num_samples = SampleTable.load(file).kept.filter(pl.col("split") == "train").height
-    return steps_in(num_samples, recipe)
+    table = SampleTable.load(file)
+    is_in_folds = recipe.num_runs > 1 and table.kept["fold"].is_not_null().any()
+    table = table_of_fold(table, 1, recipe) if is_in_folds else table
+    return steps_in(table.kept.filter(pl.col("split") == "train").height, recipe)

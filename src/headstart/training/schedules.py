@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from headstart.recipe_defaults import RISING, WITHOUT_FLOOR
+
 if TYPE_CHECKING:
     from headstart.recipe import Recipe
 
@@ -34,6 +36,25 @@ def is_better(score: float, than: float | None, *, monitor: str) -> bool:
     if than is None or not math.isfinite(score):
         return math.isfinite(score)
     return score < than if monitor in LOWER_IS_BETTER else score > than
+
+
+def has_waited(scores: Sequence[float], patience: int, *, monitor: str) -> bool:
+    """Say whether so many epochs have brought nothing better.
+
+    Args:
+        scores: Of each epoch so far.
+        patience: Epochs.
+        monitor: What the scores are.
+
+    Examples:
+        >>> has_waited([0.5, 0.7, 0.6], 2, monitor="accuracy"), has_waited([0.5, 0.7, 0.6, 0.7], 2, monitor="accuracy")
+        (False, True)
+    """
+    best, at = None, -1
+    for number, score in enumerate(scores):
+        if is_better(score, best, monitor=monitor):
+            best, at = score, number
+    return len(scores) - 1 - at >= patience
 
 
 def steps_in(num_samples: int, recipe: Recipe, *, num_devices: int = 1) -> int:
@@ -111,7 +132,7 @@ class Schedule:
         if recipe.schedule == "plateau":
             return max(recipe.lr * plateau_factor(recipe, scores), recipe.min_lr)
         factor, floor = _CURVES[recipe.schedule](self, step), recipe.min_lr
-        return recipe.lr * factor if recipe.schedule in _WITHOUT_FLOOR else floor + (recipe.lr - floor) * factor
+        return recipe.lr * factor if recipe.schedule in WITHOUT_FLOOR else floor + (recipe.lr - floor) * factor
 
     @property
     def gamma(self) -> float:
@@ -233,9 +254,3 @@ _CURVES: Final[dict[str, Curve]] = {
     "triangular2": _triangular2,
     "exp_range": _exp_range,
 }
-
-RISING: Final = ("one_cycle", "triangular", "triangular2", "exp_range")
-"""Schedules that begin low by themselves and have no warmup."""
-
-_WITHOUT_FLOOR: Final = ("step", "multi_step", "exponential", "one_cycle")
-"""Schedules that do not run between ``min_lr`` and ``lr``: their factors are of the highest rate alone."""
