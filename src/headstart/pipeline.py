@@ -335,7 +335,8 @@ def _split(run: RunFolder, found: PreparedData) -> SampleTable:
         from headstart.training.class_weights import class_weights, describe_weights
 
         weights = class_weights(recipe, table)
-        run.note(training=[*run.facts["training"], describe_weights(weights, table.output_names)])
+        described = [line for line in run.facts["training"] if not line.startswith("class weights: ")]
+        run.note(training=[*described, describe_weights(weights, table.output_names)])
     table.save(run.path / "table.parquet")
     return table
 
@@ -366,7 +367,8 @@ def _make_network(run: RunFolder, table: SampleTable) -> Network:
         run.note(weights=network.weights_report.describe())
     check_optimizer(run.recipe.optimizer)
     network.freeze_statistics(frozen=keeps_statistics(run.recipe))
-    run.note(training=describe_stages(network, run.recipe))
+    stages = describe_stages(network, run.recipe)
+    run.note(training=run.facts.get("training") or stages)  # a resumed run keeps what its budget chose
     return network
 
 

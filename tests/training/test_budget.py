@@ -16,7 +16,7 @@ from headstart.errors import RecipeError
 from headstart.preparation import reopen
 from headstart.recipe import make_recipe, read_recipe
 from headstart.runs import RunFolder
-from headstart.training import budget
+from headstart.training import budget, budgeting
 from headstart.training.budget import LEAST_EPOCHS, Measured, Workload, choose_plan, measure, smaller_sizes
 from headstart.training.budgeting import deadline_of_fold, resumed_deadline
 from headstart.training.fit import samples_of
@@ -52,6 +52,29 @@ def test_a_plan_never_takes_longer_than_what_is_left():
         assert took < seconds
 
 
+def test_a_budget_keeps_within_what_is_asked_for():
+    one = replace(WORK, what="1")
+    assert choose_plan(5000, MEASURED, replace(WORK, most_epochs=5)).settings == {"unfreeze": "all", "epochs": 5}
+    assert choose_plan(5000, MEASURED, replace(WORK, most_epochs=1)).settings == {"unfreeze": "all", "epochs": 1}
+    assert choose_plan(5000, MEASURED, one).settings == {"unfreeze": "1", "epochs": 24}
+    assert choose_plan(60, MEASURED, one).settings == {"unfreeze": "none", "epochs": 0}
+    assert "the last 1 blocks at 224×224" in choose_plan(5000, MEASURED, one).words[0]
+    assert choose_plan(110, MEASURED, replace(WORK, what="4")).settings["unfreeze"] == "2"
+    for as_it_is in (replace(WORK, what="none"), replace(WORK, most_epochs=0)):
+        assert choose_plan(5000, MEASURED, as_it_is).settings == {}
+
+
+def test_a_head_that_goes_on_from_a_run_is_trained_for_what_fits():
+    work = replace(WORK, what="none", can_probe=False)
+    assert choose_plan(400, MEASURED, work).settings == {"unfreeze": "none", "epochs": 6}
+
+
+def test_views_take_their_passes():
+    plain, views = (choose_plan(190, MEASURED, replace(WORK, what="2", num_views=number)) for number in (0, 10))
+    assert plain.settings == {"unfreeze": "2", "image_size": (192, 192), "epochs": 3}
+    assert views.settings == {"unfreeze": "none", "epochs": 0}
+
+
 def test_without_a_probe_the_least_is_an_epoch_of_the_last_blocks():
     assert choose_plan(20, MEASURED, replace(WORK, can_probe=False)).settings == {"unfreeze": "2", "epochs": 1}
 
@@ -65,9 +88,9 @@ def test_measuring_leaves_the_network_as_it_was_and_times_every_size(finished_ru
 
     timed = []
 
-    def spied(network, pixels, targets, recipe, task, what):
+    def spied(network, pixels, targets, recipe, task, what, autocast):
         timed.append((tuple(pixels.shape[1:3]), what))
-        seconds = step_seconds(network, pixels, targets, recipe, task, what)
+        seconds = step_seconds(network, pixels, targets, recipe, task, what, autocast)
         return seconds + (1000 if len(timed) > 1 else 0)  # a hiccup of the machine: all but the first are slow
 
     step_seconds = budget._step_seconds
@@ -114,6 +137,42 @@ def test_a_measure_that_was_too_hopeful_ends_training_in_time(digits, tmp_path):
     pipeline.resume(run.path)
     assert read_recipe(run.path / "recipe.toml")["epochs"] == 10_000
     assert time.monotonic() - start <= 25 * 1.05
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "budget": "1s",
+            "probe_epochs": 0,
+            "cutmix": 0.5,
+            "cutmix_alpha": 0.3,
+            "layer_decay": 0.7,
+            "optimizer": "madgrad",
+        },
+        {"budget": "60s", "unfreeze": "none", "optimizer": "sgd", "lr": 0.1, "epochs": 30},
+    ],
+    ids=["too little for fine-tuning", "the head was asked for"],
+)
+def test_a_budget_that_comes_down_to_the_head_leaves_a_run_that_can_be_used(digits, tmp_path, settings):
+    run = headstart.train(digits, out=tmp_path / "run", **BUDGETED | settings)
+    recipe = RunFolder.open(run.path).recipe
+    assert recipe.trains_only_head
+    assert recipe.epochs == settings.get("epochs", 0)
+    assert json.loads((run.path / "metrics.json").read_text())["test"]["accuracy"]["value"] > 0.1
+    assert headstart.evaluate(run.path).evaluations["test"].scores["accuracy"].value > 0.1
+    assert run.facts["training"][0].startswith("budget: the head alone")
+
+
+def test_pictures_are_not_shrunk_for_a_network_that_takes_one_size(finished_run):
+    from headstart.models.bundle import load_bundle
+    from headstart.models.network import new_network
+
+    network = load_bundle(finished_run.path).network
+    assert budgeting._can_shrink(network, finished_run.recipe)
+    assert not budgeting._can_shrink(network, finished_run.recipe.model_copy(update={"from_run": "first"}))
+    vit = make_recipe({"backbone": "test_vit", "weights": "none"})
+    assert not budgeting._can_shrink(new_network(vit, 3), vit)
 
 
 @pytest.mark.slow

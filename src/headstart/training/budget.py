@@ -7,8 +7,8 @@ fine-tuning itself. A guard in the loop ends the last epoch early where the meas
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from headstart.models.inference import evaluation_loader
+from headstart.recipe_defaults import BUDGET_EPOCHS
 from headstart.training.optimizers import make_optimizer, parameter_groups
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 LEAST_EPOCHS: Final = 3
 """Fine-tuning of fewer epochs is warm-up and little else."""
-
-MOST_EPOCHS: Final = 24
-"""More epochs than three times the default gain nothing that was measured."""
 
 SMALLER: Final = (192, 160)
 """Sides of smaller pictures to try, where the network's own are larger."""
@@ -49,10 +47,10 @@ class Measured:
     """What was timed on this machine.
 
     Attributes:
-        step: Seconds an image of training all layers.
+        step: Seconds an image of training what the recipe asks for: all layers, as a rule.
         last_step: Seconds an image of training the last blocks.
         forward: Seconds an image of answering.
-        smaller: Seconds an image of training all layers on smaller pictures, by their (height, width).
+        smaller: Seconds an image of the step on smaller pictures, by their (height, width).
     """
 
     step: float
@@ -70,7 +68,10 @@ class Workload:
         num_others: Validation and test samples.
         num_validation: Validation samples alone.
         image_size: (height, width) of the network's input.
-        can_probe: Whether a head on cached features comes first.
+        can_probe: Whether a head on cached features can come first.
+        num_views: Augmented views of each training photo that such a head learns from, each a pass more.
+        what: What is to be trained at most, as ``unfreeze`` has it.
+        most_epochs: Epochs to be trained at most.
     """
 
     num_train: int
@@ -78,6 +79,14 @@ class Workload:
     num_others: int
     image_size: tuple[int, int]
     can_probe: bool = True
+    num_views: int = 0
+    what: str = "all"
+    most_epochs: int = BUDGET_EPOCHS
+
+    @property
+    def can_give_up_blocks(self) -> bool:
+        """Whether more than the last blocks is to be trained."""
+        return self.what == "all" or (self.what.isdecimal() and int(self.what) > LAST_BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,10 @@ def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan
         >>> choose_plan(60, measured, work).settings
         {'unfreeze': 'none', 'epochs': 0}
     """
-    passes = (work.num_train + work.num_others) * measured.forward if work.can_probe else 0.0
+    if work.can_probe and (work.what == "none" or not work.most_epochs):
+        return Plan({}, ("budget: the head alone, as the recipe has it: nothing in it takes longer in more time",))
+    num_passed = work.num_train * (1 + work.num_views) + work.num_others
+    passes = num_passed * measured.forward if work.can_probe else 0.0
     scoring = work.num_others * measured.forward
     left = seconds_left * MARGIN - passes - scoring - CLOSING_SECONDS
     told = f"the step takes {1000 * measured.step:.0f} ms an image here, {max(left, 0):.0f} s are left for fine-tuning"
@@ -117,24 +129,29 @@ def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan
     for candidate, step, words in _candidates(measured, work):
         share = measured.forward * step / measured.step
         epochs = int(left / (work.num_train * step + work.num_validation * share))
-        if epochs >= LEAST_EPOCHS:
-            settings = candidate | {"epochs": min(epochs, MOST_EPOCHS)}
+        if epochs >= min(LEAST_EPOCHS, work.most_epochs):
+            settings = candidate | {"epochs": min(epochs, work.most_epochs)}
             chosen = f"budget: {words}, {settings['epochs']} epochs ({told})"
             return Plan(settings, (chosen, *_left_out(given_up)))
         given_up.append(f"{words} (fits {max(epochs, 0)} epochs)")
     if work.can_probe:
         return Plan({"unfreeze": "none", "epochs": 0}, (f"budget: the head alone ({told})", *_left_out(given_up)))
-    settings = {"unfreeze": str(LAST_BLOCKS), "epochs": 1}
-    return Plan(settings, (f"budget: one epoch of the last blocks, stopped in time ({told})", *_left_out(given_up)))
+    *_, (candidate, _, words) = _candidates(measured, work)
+    chosen = f"budget: {words}, one epoch, stopped in time ({told})"
+    return Plan(candidate | {"epochs": min(1, work.most_epochs)}, (chosen, *_left_out(given_up)))
 
 
 def _candidates(measured: Measured, work: Workload) -> Iterator[tuple[dict[str, Any], float, str]]:
     """Give settings, their seconds an image, and words, the best first."""
     height, width = work.image_size
-    yield {"unfreeze": "all"}, measured.step, f"all layers at {height}×{width}"
+    named = {"all": "all layers", "none": "the head"}
+    blocks = f"the last {work.what} blocks" if work.what.isdecimal() else f"what is named like {work.what!r}"
+    words = named.get(work.what, blocks)
+    yield {"unfreeze": work.what}, measured.step, f"{words} at {height}×{width}"
     for size, step in measured.smaller.items():
-        yield {"unfreeze": "all", "image_size": size}, step, f"all layers at {size[0]}×{size[1]}"
-    yield {"unfreeze": str(LAST_BLOCKS)}, measured.last_step, f"the last {LAST_BLOCKS} blocks at {height}×{width}"
+        yield {"unfreeze": work.what, "image_size": size}, step, f"{words} at {size[0]}×{size[1]}"
+    if work.can_give_up_blocks:
+        yield {"unfreeze": str(LAST_BLOCKS)}, measured.last_step, f"the last {LAST_BLOCKS} blocks at {height}×{width}"
 
 
 def _left_out(given_up: list[str]) -> tuple[str, ...]:
@@ -160,16 +177,18 @@ def measure(
     *,
     task: Task,
     sizes: Sequence[tuple[int, int]] = (),
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Measured:
     """Time answering and training on photos of the run; the network is left as it was.
 
     Args:
-        network: At the size that it would train at.
+        network: At the size that it would train at, on the device that would train it.
         samples: Of training, from the task.
         store: The pixels.
-        recipe: ``batch_size`` and the optimizer.
+        recipe: ``batch_size``, ``unfreeze`` and the optimizer.
         task: Gives targets and loss.
         sizes: Of smaller pictures to time, too.
+        autocast: The precision that would train it.
     """
     size = min(recipe.batch_size, 16, len(samples.records))
     loader = evaluation_loader(
@@ -179,32 +198,47 @@ def measure(
     batch = next(iter(loader))
     positions = np.arange(len(batch))
     targets = task.targets(samples, positions, batch.affine, network.contract)
-    targets = tuple(target.to(batch.pixels.device) for target in targets)
+    targets = tuple(target.to(next(network.parameters()).device) for target in targets)
+    pixels = batch.pixels.to(next(network.parameters()).device)
+
+    def answer() -> None:
+        with autocast():
+            network.answers(pixels)
+
     with _as_before(network):
         with torch.inference_mode():
             network.eval()
-            forward = _timed(lambda: network.answers(batch.pixels)) / len(batch)
-        cut = [batch.pixels[:, :height, :width].contiguous() for height, width in sizes]
+            forward = _timed(answer) / len(batch)
+        cut = [pixels[:, :height, :width].contiguous() for height, width in sizes]
         whole, *smaller = (
-            _step_seconds(network, pixels, targets, recipe, task, "all") for pixels in (batch.pixels, *cut)
+            _step_seconds(network, pictures, targets, recipe, task, recipe.unfreeze, autocast)
+            for pictures in (pixels, *cut)
         )
-        last = _step_seconds(network, batch.pixels, targets, recipe, task, str(LAST_BLOCKS))
+        last = _step_seconds(network, pixels, targets, recipe, task, str(LAST_BLOCKS), autocast)
     # Fewer pixels and fewer layers never cost more; on a busy machine a timing may say so.
     smaller = [min(step, whole) for step in smaller]
     return Measured(whole, min(last, whole), forward, dict(zip(sizes, smaller, strict=True)))
 
 
 def _step_seconds(
-    network: Network, pixels: Tensor, targets: tuple[Tensor, ...], recipe: Recipe, task: Task, what: str
+    network: Network,
+    pixels: Tensor,
+    targets: tuple[Tensor, ...],
+    recipe: Recipe,
+    task: Task,
+    what: str,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> float:
-    """Time a step that trains ``what``, an image."""
+    """Time a step that trains ``what``, an image; the rate is next to nothing, so that no weight runs away."""
     network.unfreeze(what)
     network.train()
-    optimizer = make_optimizer(parameter_groups(network.named_parameters(), weight_decay=0.0), recipe, lr=0.0)
+    optimizer = make_optimizer(parameter_groups(network.named_parameters(), weight_decay=0.0), recipe, lr=1e-9)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        task.loss(network.head, network(pixels), targets).backward()
+        with autocast():
+            loss = task.loss(network.head, network(pixels), targets)
+        loss.backward()
         optimizer.step()
 
     return _timed(step) / len(pixels)
@@ -212,12 +246,17 @@ def _step_seconds(
 
 def _timed(work: Any, *, rounds: int = 2) -> float:
     work()
+    _wait_for_gpu()
     start = time.perf_counter()
     for _ in range(rounds):
         work()
+    _wait_for_gpu()
+    return (time.perf_counter() - start) / rounds
+
+
+def _wait_for_gpu() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / rounds
 
 
 @contextmanager

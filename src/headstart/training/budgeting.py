@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headstart.data.folds import table_of_fold
+from headstart.recipe_defaults import PROBE_EPOCHS
 from headstart.recipe_values import read_budget
 from headstart.runs import RunFolder
 from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized, smaller_sizes
-from headstart.training.fit import describe_stages, samples_of
+from headstart.training.features import num_fixed_views
+from headstart.training.fit import choose_device, describe_stages, make_fabric, samples_of
 from headstart.training.tasks import make_task
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
     from headstart.data.table import SampleTable
     from headstart.models.network import Network
+    from headstart.recipe import Recipe
+    from headstart.training.tasks import Task
 
 
 def plan_run(
@@ -44,12 +48,13 @@ def plan_run(
         run.note(plan=plan, store_size=list(network.contract.image_size))
     plan = run.facts["plan"]
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in plan["settings"].items()}
-    recipe = run.recipe.model_copy(update=settings | {"budget": None})
+    recipe = run.recipe.updated(**settings, budget=None)
     recipe.save(run.path / "recipe.toml")
     if recipe.image_size is not None:
         resized(network, recipe.image_size)
     run = RunFolder(run.path, recipe)
-    run.note(training=describe_stages(network, recipe))
+    others = run.facts.get("training", [])[1:]  # of class weights, say; the first said what was asked for
+    run.note(training=[*plan["words"], *describe_stages(network, recipe), *others])
     return run, network, started + float(plan["seconds"])
 
 
@@ -58,17 +63,35 @@ def _chosen(
 ) -> dict[str, Any]:
     """Give the settings that fit, words for them, and by which second of the run what has to be done."""
     recipe, task, num_runs = run.recipe, make_task(run.recipe, table), run.recipe.num_runs
-    can_shrink = network.head.takes == "pooled" and network.pooling != "flatten"
-    sizes = smaller_sizes(network.contract.image_size) if can_shrink else ()
-    measured = measure(network, samples_of(task, table, store, "train"), store, recipe, task=task, sizes=sizes)
-    work = _workload(network, table if num_runs == 1 else table_of_fold(table, 1, recipe), run)
+    sizes = smaller_sizes(network.contract.image_size) if _can_shrink(network, recipe) else ()
+    network.to(choose_device(recipe))
+    measured = measure(
+        network, samples_of(task, table, store, "train"), store, recipe,
+        task=task, sizes=sizes, autocast=make_fabric(recipe).autocast,
+    )  # fmt: skip
+    work = _workload(network, table if num_runs == 1 else table_of_fold(table, 1, recipe), run, task)
     num_tests = int((table.kept["split"] == "test").sum())
     together = num_runs * num_tests * measured.forward + CLOSING_SECONDS if num_runs > 1 else 0.0
     seconds = read_budget(str(recipe.budget)) - together
     plan = choose_plan((seconds - (time.monotonic() - started)) / num_runs, measured, work)
     closing = work.num_others * measured.forward + CLOSING_SECONDS
     end = seconds if num_runs > 1 else seconds - closing
-    return {"settings": plan.settings, "words": plan.words, "seconds": end, "closing": closing}
+    return {"settings": _without_tuning(plan.settings, recipe), "words": plan.words, "seconds": end, "closing": closing}
+
+
+def _can_shrink(network: Network, recipe: Recipe) -> bool:
+    """Say whether the network takes smaller pictures: heads on the map, some backbones and old weights do not."""
+    is_fixed = getattr(network.backbone, "pretrained_cfg", {}).get("fixed_input_size", False)
+    return network.head.takes == "pooled" and network.pooling != "flatten" and not is_fixed and recipe.from_run is None
+
+
+def _without_tuning(settings: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Leave out what only fine-tuning heeds, where a plan comes down to the head."""
+    if settings.get("unfreeze") != "none" or settings["epochs"]:
+        return settings
+    unheeded = {"cutmix": 0.0, "cutmix_alpha": None, "mixup": 0.0, "mixup_alpha": None, "layer_decay": None}
+    dropped = {name: value for name, value in unheeded.items() if getattr(recipe, name)}
+    return settings | dropped | ({} if recipe.probe_epochs else {"probe_epochs": PROBE_EPOCHS})
 
 
 def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
@@ -111,7 +134,7 @@ def _spent_before_fine_tuning(run: RunFolder) -> float:
     return spent
 
 
-def _workload(network: Network, table: SampleTable, run: RunFolder) -> Workload:
+def _workload(network: Network, table: SampleTable, run: RunFolder, task: Task) -> Workload:
     counts = dict(table.kept.group_by("split").agg(pl.len()).iter_rows())
     is_pooled = network.head.takes == "pooled"
     return Workload(
@@ -120,4 +143,7 @@ def _workload(network: Network, table: SampleTable, run: RunFolder) -> Workload:
         num_others=counts.get("validation", 0) + counts.get("test", 0),
         image_size=network.contract.image_size,
         can_probe=is_pooled and run.recipe.from_run is None,
+        num_views=num_fixed_views(run.recipe, task),
+        what=run.recipe.unfreeze,
+        most_epochs=run.recipe.epochs,
     )
