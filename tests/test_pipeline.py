@@ -16,6 +16,7 @@ from headstart.models.bundle import load_bundle, save_bundle
 from headstart.recipe import make_recipe, read_recipe
 from headstart.resolution import completed
 from headstart.runs import RunFolder
+from headstart.training.history import read_history
 from small_run import SMALL_RUN
 
 
@@ -116,6 +117,29 @@ def test_the_recipe_of_an_extended_run_repeats_it_to_the_bit(digits, tmp_path):
     assert again.recipe == first.recipe
     both = [load_file(run.path / "bundle" / "weights.safetensors") for run in (first, again)]
     assert all((both[0][name] == both[1][name]).all() for name in both[0])
+
+
+def test_stages_that_begin_with_the_head_alone_are_trained_after_the_probe(digits, tmp_path):
+    stages = {"unfreeze": "none", "unfreeze_later": "2=1,3=all"}
+    run = headstart.train(digits, out=tmp_path / "run", **SMALL_RUN | stages)
+    assert read_history(run.path).filter(stage="fine-tune")["epoch"].to_list() == [1, 2, 3]
+    probe, last = (load_file(run.path / name) for name in ("probe/weights.safetensors", "checkpoints/last.safetensors"))
+    assert not last["network.backbone.conv1.0.weight"].equal(probe["backbone.conv1.0.weight"])
+
+
+def test_a_run_goes_on_with_the_head_of_its_parent_and_with_no_other(digits, tmp_path):
+    head = {"head_hidden": (16, 16), "head_norm": True, "pooling": "max", "dropout": 0.25}
+    parent = headstart.train(digits, out=tmp_path / "parent", **SMALL_RUN | head | {"epochs": 0})
+    small = {name: value for name, value in SMALL_RUN.items() if name not in ("backbone", "weights", "image_size")}
+    child = headstart.train(digits, out=tmp_path / "child", from_run=str(parent.path), **small | {"epochs": 1})
+    assert [getattr(child.recipe, name) for name in head] == list(head.values())
+    settings = small | {"epochs": 1, "dropout": 0.5}
+    child = headstart.train(digits, out=tmp_path / "dropout", from_run=str(parent.path), **settings)
+    built = load_bundle(child.path).network.head
+    assert [module.p for module in built.modules() if isinstance(module, torch.nn.Dropout)] == [0.5, 0.5]
+    other = small | {"from_run": str(parent.path), "head_hidden": (8,), "pooling": "own", "head_norm": False}
+    with pytest.raises(RunError, match=r"(?s)pooling must be 'max', as in .*head_hidden must be .*16.*head_norm"):
+        headstart.train(digits, out=tmp_path / "other", **other)
 
 
 def test_a_recipe_is_refused_once_its_parent_was_trained_on(finished_run, digits, tmp_path):

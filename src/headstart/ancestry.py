@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
+from torch import nn
 
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, all_at_once, must_be
@@ -129,19 +130,24 @@ def continue_from(path: Path, recipe: Recipe, table: SampleTable) -> tuple[Netwo
     problems += _changed_weights(path, bundle, recipe)
     if problems:
         raise RunError(all_at_once(problems))
-    bundle.network.head.dropout.p = recipe.dropout
+    for module in bundle.network.head.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = recipe.dropout
     ancestry = [*bundle.metadata.get("extra", {}).get("ancestry", []), _describe(path, bundle)]
     return bundle.network, ancestry
 
 
 def _differing_settings(bundle: Bundle, recipe: Recipe) -> list[str]:
-    contract = bundle.network.contract
+    contract, built = bundle.network.contract, bundle.network.head.settings
     pairs = {
         "backbone": (bundle.network.name, recipe.backbone),
         "head": (bundle.network.head.kind, recipe.head),
         "fit": (contract.fit, recipe.fit),
         "image_size": (contract.image_size, recipe.image_size or contract.image_size),
         "targets": (_targets(bundle), recipe.targets),
+        "pooling": (built.get("pooling", "own"), recipe.pooling),
+        "head_hidden": (tuple(built.get("hidden", ())), recipe.head_hidden),
+        "head_norm": (built.get("norm", False), recipe.head_norm),
     }
     return [
         must_be(name, f"{theirs!r}, as in the run that this one goes on from", ours, "Set it so, or train anew.")

@@ -14,7 +14,8 @@ from headstart.recipe_defaults import DEFAULT_LOSSES, KEYPOINT_DEFAULTS, LABEL_S
 from headstart.runs import RunFolder, weights_hash
 
 _INHERITED: Final = (
-    "task", "backbone", "head", "targets", "image_size", "fit", "crop_to_box", "crop_to_points", "nme_by", "nme_points",
+    "task", "backbone", "head", "pooling", "head_hidden", "head_norm", "dropout", "targets", "image_size", "fit",
+    "crop_to_box", "crop_to_points", "nme_by", "nme_points",
 )  # fmt: skip
 """What a run takes over from the one that it goes on from, where it does not say otherwise: what the weights need."""
 
