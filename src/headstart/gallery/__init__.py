@@ -1,4 +1,4 @@
-"""The gallery: recipes that come with headstart, each an experiment that teams really ran.
+"""The gallery: experiments that teams really ran, as recipes, and three of our own.
 
 ``headstart recipes`` lists them; ``headstart train … --recipe scenes/cutmix`` uses one, and flags are laid over it.
 """
@@ -18,7 +18,7 @@ def gallery() -> dict[str, str]:
 
     Examples:
         >>> gallery()["scenes/adam"]
-        'Adam in its place: faster at first, and a rate ten times smaller.'
+        'As scenes/sgd, with Adam: faster at first, and a rate ten times smaller.'
     """
     files = sorted(FOLDER.rglob("*.toml"), key=lambda file: (file.parent != FOLDER, file))
     return {name_of(file): file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for file in files}
