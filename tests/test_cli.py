@@ -431,8 +431,10 @@ def test_the_readme_says_what_can_be_done_with_keypoints(headstart, tmp_path, mo
         code, text = headstart(*[word if word != "20" else "2" for word in command], *further)
         assert code == 0, text
         if command[0] == "sample":
-            shutil.copy(next(Path("faces/images").rglob("*.jpg")), "clip/photo.jpg")
-    assert {"points.csv", "drawn", "account"} <= {path.name for path in Path().iterdir()}
+            shutil.copy(next(Path("drivers/images").rglob("*.jpg")), "clip/photo.jpg")
+            Path("boxes.csv").write_text("path,left,top,right,bottom\nclip/photo.jpg,8,8,90,90\n")
+    assert {"points.csv", "annotations.csv", "drawn", "account"} <= {path.name for path in Path().iterdir()}
+    assert pl.read_csv("points.csv")["error"].null_count() == 1
 
 
 @pytest.mark.slow
