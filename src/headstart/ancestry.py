@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from torch import nn
 
+from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, all_at_once, must_be
 from headstart.models.bundle import Bundle, load_bundle
@@ -21,7 +25,12 @@ if TYPE_CHECKING:
 
 
 LEARNED_FILE: Final = "learned.parquet"
-"""In an ensemble's folder: what its members have learned from, so that it need not find them again."""
+"""In an ensemble's folder: what its members know of, so that it need not find them again."""
+
+_KNOWN_BY: Final = ("content_hash", "group", "unit")
+"""Columns by which photos of several tables are found to be the same, or to belong together."""
+
+_ROWS: Final[Mapping[str, pl.DataType]] = {name: pl.String() for name in (*_KNOWN_BY, "split")}
 
 
 @dataclass(frozen=True)
@@ -29,20 +38,43 @@ class Learned:
     """What runs have learned from or chosen by.
 
     Attributes:
-        hashes: Content hashes of their training and validation images.
-        groups: Their persons.
+        rows: All photos that the runs know of: ``content_hash, group, unit`` (see ``rows_learned``) and ``is_learned``.
         unknown: Ancestors whose data is not known any more.
     """
 
-    hashes: frozenset[str]
-    groups: frozenset[str]
+    rows: pl.DataFrame
     unknown: tuple[str, ...]
 
-    def covers(self, rows: pl.DataFrame) -> pl.Series:
-        """Say of each row whether it was learned from: its photo, or one of its group."""
-        by_hash = pl.col("content_hash").is_in(list(self.hashes))
-        by_group = pl.col("group").is_in(list(self.groups))
-        return rows.select((by_hash | by_group).fill_null(by_hash).fill_null(value=False).alias("seen"))["seen"]
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """Content hashes of what was learned from."""
+        return self._values("content_hash")
+
+    @cached_property
+    def groups(self) -> frozenset[str]:
+        """Persons of what was learned from."""
+        return self._values("group")
+
+    def joined(self, rows: pl.DataFrame) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Give the unit of each row, and whether any photo of it was learned from.
+
+        Photos belong together that are of one group, burst or set of copies: by ``rows`` or by the table of any run,
+        also through a third. So one run's persons count for another that knew of none.
+
+        Args:
+            rows: Of any table after the pass over the files.
+
+        Returns:
+            Numbers of units, and whether they are learned, each of shape (n,).
+        """
+        asked = _named_units(rows).with_columns(is_learned=pl.lit(value=False))
+        everything = pl.concat([asked, self.rows])
+        units = join_units(everything, columns=_KNOWN_BY)
+        is_learned = np.isin(units, units[everything["is_learned"].to_numpy()])
+        return units[: rows.height], is_learned[: rows.height]
+
+    def _values(self, name: str) -> frozenset[str]:
+        return frozenset(self.rows.filter("is_learned")[name].drop_nulls().to_list())
 
 
 def ancestors_of(path: Path) -> list[str]:
@@ -58,27 +90,42 @@ def learned_by(ancestors: Sequence[str], *, splits: Sequence[str] = ("train", "v
         ancestors: Folders of runs.
         splits: ``("train",)`` leaves out what they have chosen by.
     """
-    hashes: set[str] = set()
-    groups: set[str] = set()
+    is_learned = pl.col("split").is_in(list(splits)).fill_null(value=False)
+    rows = rows_learned(ancestors).select(*_KNOWN_BY, is_learned.alias("is_learned"))
+    return Learned(rows, unknown_among(ancestors))
+
+
+def rows_learned(ancestors: Sequence[str]) -> pl.DataFrame:
+    """Give all photos that runs know of: ``content_hash, group, unit, split``; none of those that are unknown.
+
+    A unit (a group, copies and near-identical photos, joined) is named by its least hash, whatever its table calls it.
+    """
+    tables: list[pl.DataFrame] = []
+    for ancestor in dict.fromkeys(ancestors):
+        if (file := _table_file(Path(ancestor))) is not None:
+            rows = pl.read_parquet(file) if file.name == LEARNED_FILE else SampleTable.load(file).kept
+            tables.append(_named_units(rows).with_columns(rows["split"]))
+    return pl.concat([pl.DataFrame(schema=_ROWS), *tables]).unique(maintain_order=True)
+
+
+def unknown_among(ancestors: Sequence[str]) -> tuple[str, ...]:
+    """Name the runs whose data is not known any more, and members of ensembles whose was not when those were made."""
     unknown: list[str] = []
     for ancestor in ancestors:
-        rows = rows_learned(Path(ancestor))
-        unknown += [ancestor] if rows is None else unknown_members(Path(ancestor))
-        if rows is None:
-            continue
-        rows = rows.filter(pl.col("split").is_in(splits))
-        hashes.update(rows["content_hash"].drop_nulls().to_list())
-        groups.update(rows["group"].drop_nulls().to_list())
-    return Learned(frozenset(hashes), frozenset(groups), tuple(unknown))
+        unknown += [ancestor] if _table_file(Path(ancestor)) is None else unknown_members(Path(ancestor))
+    return tuple(unknown)
 
 
-def rows_learned(folder: Path) -> pl.DataFrame | None:
-    """Give ``content_hash, group, split`` of what a run knows of; None where it is not known any more."""
-    if (folder / LEARNED_FILE).exists():
-        return pl.read_parquet(folder / LEARNED_FILE)
-    if not (folder / "table.parquet").exists():
-        return None
-    return SampleTable.load(folder / "table.parquet").kept.select("content_hash", "group", "split")
+def _table_file(folder: Path) -> Path | None:
+    return next((folder / name for name in (LEARNED_FILE, "table.parquet") if (folder / name).exists()), None)
+
+
+def _named_units(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give what rows are known by in any table; see ``rows_learned``."""
+    if "unit" not in rows.columns:
+        return rows.select("content_hash", "group", unit="content_hash")
+    least = pl.col("content_hash").min().over("unit")
+    return rows.select("content_hash", "group", unit=pl.when(pl.col("unit").is_not_null()).then(least))
 
 
 def unknown_members(folder: Path) -> list[str]:

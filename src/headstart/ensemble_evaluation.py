@@ -22,6 +22,7 @@ from headstart.reevaluation import other_photos, reading_recipe, save_scores, sc
 from headstart.runs import RunFolder
 from headstart.scoring import Scoring
 from headstart.training.fit import choose_device
+from headstart.wording import counted
 
 
 def evaluate_ensemble(
@@ -58,7 +59,7 @@ def evaluate_ensemble(
 
 
 def refuse_what_was_learned(run: RunFolder, table: SampleTable) -> None:
-    """Refuse photos that a member of an ensemble has learned from, or others of their groups.
+    """Refuse photos that a member of an ensemble has learned from, or others that belong together with such.
 
     Args:
         run: Of the ensemble.
@@ -71,12 +72,12 @@ def refuse_what_was_learned(run: RunFolder, table: SampleTable) -> None:
     for place in learned.unknown:
         say(f"Careful: what {place} has learned from is not known. If it was these photos, they flatter the score.")
     num_photos = int(kept["content_hash"].is_in(list(learned.hashes)).sum())
-    num_seen = int(learned.covers(kept).sum())
+    num_seen = int(learned.joined(kept)[1].sum())
     if not num_seen:
         return
     got = f"{num_photos:,} of {kept.height:,} photos that a member has learned from"
     if num_seen > num_photos:
-        got += f", and {num_seen - num_photos:,} others of groups that it has learned from"
+        got += f", and {counted(num_seen - num_photos, 'other')} of the same groups, bursts or sets of copies"
     remedy = "Score it on other photos; without DATA, it is scored on those that no member has learned from."
     raise RunError(must_be("DATA", "photos that no member of the ensemble has learned from", got, remedy))
 

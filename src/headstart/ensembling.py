@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headstart.ancestry import LEARNED_FILE, Learned, ancestors_of, learned_by, rows_learned
+from headstart.ancestry import LEARNED_FILE, Learned, ancestors_of, learned_by, rows_learned, unknown_among
 from headstart.data.label_layout import labels_of
 from headstart.data.table import SampleTable
 from headstart.ensemble_scoring import EnsembleScoring, MemberAnswers, ask_members, open_views, score_votes
@@ -38,6 +38,7 @@ from headstart.reporting.ensemble_results import write_member_report
 from headstart.runs import RunFolder
 from headstart.scoring import save_metrics, save_predictions
 from headstart.training.fit import choose_device
+from headstart.wording import counted
 
 _FEW: Final = 30
 """Validation photos below which fitted weights say more of chance than of members."""
@@ -51,24 +52,32 @@ class _Part:
         path: As named.
         model: Loaded.
         run: Its run folder; None for a bundle alone.
-        learned: What it, and what it goes back to, has learned from or chosen by.
-        trained: What of that it was trained on.
+        ancestors: Folders of the runs that it goes back to, and its own.
+        unknown: Those of them whose data is not known any more.
     """
 
     path: Path
     model: Bundle | Ensemble
     run: RunFolder | None
-    learned: Learned
-    trained: Learned
+    ancestors: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Labelled photos to ask members about: a table whose chosen rows are ``split``, and how to read it."""
+    """Labelled photos to ask members about.
+
+    Attributes:
+        table: Its chosen rows are ``split``; its units are those of all members' tables together.
+        recipe: How to read it.
+        count: How many are chosen.
+        num_kin: How many are not, though no member knows them: others were learned from that they belong together with.
+    """
 
     table: SampleTable
     recipe: Recipe
     count: int
+    num_kin: int
 
 
 def make_ensemble(
@@ -116,7 +125,11 @@ def _open(path: Path) -> _Part:
     folder = path.parent if path.name == "bundle" and (path.parent / "recipe.toml").exists() else path
     run = RunFolder.open(folder) if (folder / "recipe.toml").exists() else None
     ancestors = ancestors_of(folder)
-    return _Part(path, load_model(path), run, learned_by(ancestors), learned_by(ancestors, splits=("train",)))
+    return _Part(path, load_model(path), run, tuple(ancestors), unknown_among(ancestors))
+
+
+def _ancestors(parts: Sequence[_Part]) -> list[str]:
+    return [ancestor for part in parts for ancestor in part.ancestors]
 
 
 def _check(parts: Sequence[_Part], weights: Weighting) -> None:
@@ -180,8 +193,9 @@ def _fitted(parts: Sequence[_Part], ensemble: Ensemble, recipe: Recipe) -> tuple
     Raises:
         RunError: There are none, or it is not known what a part trained on.
     """
-    found = _most([_labelled(part, parts, split="validation") for part in parts if part.run])
-    unknown = [place for part in parts for place in part.trained.unknown]
+    trained = learned_by(_ancestors(parts), splits=("train",))
+    found = _most([_labelled(part, trained, split="validation") for part in parts])
+    unknown = trained.unknown
     if found is None or unknown:
         remedy = "Use --weights equal, or runs that share a split (--split RUN/split.parquet)."
         got = f"none: what {unknown[0]} was trained on is not known" if unknown else "none"
@@ -208,22 +222,29 @@ def _fit(said: MemberAnswers, table: SampleTable) -> NDArray[np.float64]:
 
 def _unseen(parts: Sequence[_Part]) -> _Labelled | None:
     """Give the photos that no part has learned from, of the part that has most of them, as a test; None without any."""
-    if any(part.learned.unknown for part in parts):
-        return None
-    return _most([_labelled(part, parts, split="test") for part in parts if part.run])
+    learned = learned_by(_ancestors(parts))
+    return None if learned.unknown else _most([_labelled(part, learned, split="test") for part in parts])
 
 
-def _labelled(part: _Part, parts: Sequence[_Part], *, split: str) -> _Labelled | None:
-    """Give a part's own photos that no part has trained on (validation), or learned from at all (test)."""
+def _labelled(part: _Part, learned: Learned, *, split: str) -> _Labelled | None:
+    """Give a part's own photos that belong together with none of what all parts have learned from; None without any.
+
+    For validation those that it validated with, for a test all: what another part was tested on may serve, too.
+    """
     if part.run is None or not (part.run.path / "table.parquet").exists():
         return None
     table = SampleTable.load(part.run.path / "table.parquet")
+    units, is_learned = learned.joined(table.frame)
+    frame = table.frame.with_columns(unit=pl.when(pl.col("unit").is_not_null()).then(pl.Series(units)))
     is_free = pl.lit(value=True) if split == "test" else pl.col("split") == "validation"
-    is_kept = table.frame.select((pl.col("excluded").is_null() & is_free).fill_null(value=False).alias("kept"))["kept"]
-    for other in parts:
-        is_kept &= ~(other.learned if split == "test" else other.trained).covers(table.frame)
-    frame = table.frame.with_columns(split=pl.when(is_kept).then(pl.lit(split)))
-    return _Labelled(table.with_frame(frame), part.run.recipe, int(is_kept.sum())) if is_kept.any() else None
+    is_free = (pl.col("excluded").is_null() & is_free).fill_null(value=False)
+    is_kept = frame.select(kept=is_free & ~pl.Series(is_learned))["kept"]
+    if not is_kept.any():
+        return None
+    is_kin = is_free & pl.Series(is_learned) & ~pl.col("content_hash").is_in(list(learned.hashes))
+    num_kin = frame.filter(is_kin).height
+    frame = frame.with_columns(split=pl.when(is_kept).then(pl.lit(split)))
+    return _Labelled(table.with_frame(frame), part.run.recipe, int(is_kept.sum()), num_kin)
 
 
 def _most(found: Sequence[_Labelled | None]) -> _Labelled | None:
@@ -235,8 +256,8 @@ def _scored(
 ) -> tuple[tuple[EnsembleScoring, SampleTable] | None, list[str]]:
     """Score the ensemble on its test; or say why it has none."""
     if test is None:
-        unknown = [place for part in parts for place in part.learned.unknown]
-        why = "each labelled photo of its members was learned from by at least one of them"
+        unknown = [place for part in parts for place in part.unknown]
+        why = "each labelled photo of its members was learned from by at least one of them, or one of its group was"
         why = f"what {unknown[0]} has learned from is not known" if unknown else why
         return None, [f"Not scored: {why}. Score it on other photos: headstart evaluate ENSEMBLE DATA."]
     table = with_labels_of(ensemble, test.table) if test.table.keypoints is None else test.table
@@ -247,9 +268,11 @@ def _scored(
         return None, [f"Not scored: {error}"]
     said = ask_members(ensemble, views, how, chosen=lambda rows: rows.filter(pl.col("split") == "test"))
     scoring = score_votes(said, ensemble.weights, table, how, splits=("test",))
-    return (scoring, views[0].table), [
-        f"Scored on {test.count:,} photos of {test.recipe.data} that no member has seen."
-    ]
+    lines = [f"Scored on {test.count:,} photos of {test.recipe.data} that no member has seen."]
+    if test.num_kin:
+        kin = counted(test.num_kin, "more is", "more are")
+        lines.append(f"{kin} left out: members learned from others of the same group, burst or set of copies.")
+    return (scoring, views[0].table), lines
 
 
 def _base_recipe(parts: Sequence[_Part], test: _Labelled | None) -> Recipe:
@@ -274,8 +297,8 @@ def _write(
 ) -> None:
     """Write all files of the ensemble's folder."""
     members = [{"from": one.origin, "weight": one.weight} for one in sources]
-    unknown = sorted({place for part in parts for place in part.learned.unknown})
-    run.note(kind="ensemble", members=members, unknown=unknown, split=list(lines), account=[], leaks=[], weights=[])
+    unknown, leaks = sorted({place for part in parts for place in part.unknown}), _leaks(parts)
+    run.note(kind="ensemble", members=members, unknown=unknown, split=list(lines), account=[], leaks=leaks, weights=[])
     extra = parts[0].model.metadata.get("extra", {})
     save_ensemble(
         run.path / "bundle", sources, class_names=ensemble.class_names, keypoints=ensemble.keypoints,
@@ -296,11 +319,16 @@ def _write(
     save_metrics(scoring[0].vote, table, run.path / "metrics.json", seconds={}, **more, **scoring[0].to_metrics_json())
 
 
+def _leaks(parts: Sequence[_Part]) -> list[str]:
+    """Give the leaks of the members' own splits, each with those that have it."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        for line in part.run.facts.get("leaks", []) if part.run else ():
+            found.setdefault(line, []).append(str(part.path))
+    return [f"{', '.join(names)}: {line}" for line, names in found.items()]
+
+
 def _save_learned(parts: Sequence[_Part], path: Path) -> None:
-    """Write down what members have learned from, themselves and through those that they go back to."""
-    folders = [folder for part in parts if part.run for folder in ancestors_of(part.run.path)]
-    tables = [rows for folder in dict.fromkeys(folders) if (rows := rows_learned(Path(folder))) is not None]
-    schema = {"content_hash": pl.String, "group": pl.String, "split": pl.String}
-    rows = pl.concat([pl.DataFrame(schema=schema), *tables]).filter(pl.col("split").is_in(["train", "validation"]))
+    """Write down what members know of and have learned from, themselves and through those that they go back to."""
     with written_aside(path) as aside:
-        rows.unique(maintain_order=True).write_parquet(aside)
+        rows_learned(_ancestors(parts)).write_parquet(aside)

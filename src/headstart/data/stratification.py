@@ -8,6 +8,7 @@ one; then units of one class, in blocks of equal size, which mend what the first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -28,11 +29,12 @@ _MAX_ROUNDS: Final = 20
 _TINY: Final = 1e-9  # smaller gains are rounding, and would move units back and forth
 
 
-def join_units(frame: pl.DataFrame) -> NDArray[np.uint32]:
+def join_units(frame: pl.DataFrame, *, columns: Sequence[str] = JOINING_COLUMNS) -> NDArray[np.uint32]:
     """Join samples that share a group, a copy set or a cluster, also through a third; number the units from 0.
 
     Args:
-        frame: Samples; of ``JOINING_COLUMNS``, those that are there are used, nulls join nothing.
+        frame: Samples.
+        columns: What joins them; those that are there are used, nulls join nothing.
 
     Returns:
         The unit of each row, shape (n,).
@@ -47,7 +49,7 @@ def join_units(frame: pl.DataFrame) -> NDArray[np.uint32]:
 
     row = pl.int_range(pl.len(), dtype=pl.Int32)
     pairs: list[NDArray[np.int32]] = []
-    for column in JOINING_COLUMNS:
+    for column in columns:
         if column in frame.columns and frame[column].null_count() < frame.height:
             linked = frame.select(column, row=row).drop_nulls().select("row", first=pl.col("row").first().over(column))
             pairs.append(linked.filter(pl.col("row") != pl.col("first")).to_numpy())

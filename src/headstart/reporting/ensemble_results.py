@@ -108,7 +108,8 @@ def gather_facts(run: RunFolder, table: SampleTable | None, *, notes: Sequence[s
     facts, counts = run.facts, {"found": 0, "kept": 0, "excluded": {}}
     if table is not None:
         counts = {"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts}
-    worries = [Concern("The given split leaks", line) for line in facts.get("leaks", [])]
+    title = "The split of a member leaks" if facts.get("kind") == "ensemble" else "The given split leaks"
+    worries = [Concern(title, line) for line in facts.get("leaks", [])]
     worries += [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
     worries += [Concern("Of the scores", note) for note in notes]
     seconds: dict[str, dict[str, float]] = {stage: {"total": total} for stage, total in facts["seconds"].items()}
