@@ -191,3 +191,40 @@ def test_points_of_members_with_other_sizes_and_fits_are_averaged_in_the_photo(t
     stated = rows[:, 4:].to_numpy().reshape(both.shape)
     assert np.abs(both - stated).max() < 2  # pixels of photos 1,280 wide: the store keeps them smaller
     assert metrics_of(made)["test"]["nme"]["value"] == pytest.approx(rows["nme"].mean())
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Drawn faces, a model that looks at faces cut out of them, and settings to train others like it."""
+    folder = tmp_path_factory.mktemp("faces")
+    write_faces(folder / "faces", count=48)
+    small = {name: value for name, value in QUICK.items() if name != "horizontal_flip"}
+    small |= {"annotations": str(folder / "faces/labels"), "task": "keypoints", "head": "coordinates"}
+    run = headstart.train(folder / "faces/images", out=folder / "cropped", crop_to_box="Face", **small)
+    return folder / "faces/images", run.path, small | {"split": str(run.path / "split.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("crop", "words"),
+    [
+        ({}, "one that looks at whole photos"),
+        ({"crop_to_points": 0.25}, "one that looks at what --crop-to-points 0.25"),
+    ],
+)
+def test_points_found_in_other_crops_are_refused(faces, tmp_path, crop, words):
+    photos, cropped, settings = faces
+    other = headstart.train(photos, out=tmp_path / "other", **settings | crop | {"probe_epochs": 1})
+    expected = f"other must be a model that looks at what --crop-to-box Face cuts out, as .*cropped; got '{words}"
+    with pytest.raises(RunError, match=expected):
+        headstart.ensemble(cropped, other.path, out=tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
+def test_bundles_alone_are_scored_on_the_part_of_the_photos_that_they_look_at(faces, tmp_path):
+    photos, cropped, settings = faces
+    lone = [shutil.copytree(cropped / "bundle", tmp_path / name) for name in ("one", "two")]
+    made = headstart.ensemble(*lone, out=tmp_path / "both", device="cpu")
+    assert made.recipe.crop_to_box == "Face"
+    read = {"annotations": settings["annotations"], "device": "cpu"}
+    alone, both = (headstart.evaluate(path, photos, **read).evaluations["test"] for path in (cropped, made.path))
+    assert both.scores["nme"].value == pytest.approx(alone.scores["nme"].value, rel=1e-4)

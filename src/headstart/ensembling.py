@@ -6,7 +6,7 @@ folder that holds copies of all of them, and what they have learned from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -148,6 +148,7 @@ def _check(parts: Sequence[_Part], weights: Weighting) -> None:
     if points and weights == "fitted":
         raise RunError(must_be("--weights", "'equal' for models of points", "fitted", "Leave it out."))
     _refuse_other_forms(parts)
+    _refuse_other_crops(parts)
     names = points or {str(part.path): part.model.class_names for part in parts}
     check_same_names(names, what="points" if points else "classes")
     if points and len(set(points.values())) > 1:
@@ -163,6 +164,38 @@ def _refuse_other_forms(parts: Sequence[_Part]) -> None:
         if form != forms[0]:
             expected = f"a model of {words[forms[0]]}, as {parts[0].path}"
             raise RunError(must_be(str(part.path), expected, f"a model of {words[form]}", "Leave it out."))
+
+
+def _refuse_other_crops(parts: Sequence[_Part]) -> None:
+    """Refuse models that look at another part of the photos than the first one: one recipe cuts it out for all."""
+    first = _crop_of(_bundles_of(parts[0].model)[0])
+    for part in parts:
+        for crop in map(_crop_of, _bundles_of(part.model)):
+            if crop != first:
+                expected = f"a model that looks at {_word_crop(first)}, as {parts[0].path}"
+                got = f"one that looks at {_word_crop(crop)}"
+                raise RunError(must_be(str(part.path), expected, got, "Leave it out, or train it anew in that way."))
+
+
+def _bundles_of(model: Bundle | Ensemble) -> tuple[Bundle, ...]:
+    return model.members if isinstance(model, Ensemble) else (model,)
+
+
+def _crop_of(bundle: Bundle) -> dict[str, Any]:
+    """Give the settings by which a model's part of each photo is cut out; none where it looks at all of it."""
+    crop = bundle.metadata.get("extra", {}).get("crop", {})
+    return {name: value for name, value in crop.items() if value is not None}
+
+
+def _word_crop(crop: Mapping[str, Any]) -> str:
+    """Word a crop.
+
+    Examples:
+        >>> _word_crop({"crop_to_box": "Face"}), _word_crop({})
+        ('what --crop-to-box Face cuts out', 'whole photos')
+    """
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in crop.items())
+    return f"what {flags} cuts out" if crop else "whole photos"
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[Ensemble, list[MemberSource]]:
@@ -276,13 +309,13 @@ def _scored(
 
 
 def _base_recipe(parts: Sequence[_Part], test: _Labelled | None) -> Recipe:
-    """Give the recipe by which the ensemble's own photos are read; of the first run where it has none."""
+    """Give the recipe by which photos are read: the test's, else the first run's, else what the bundles say."""
     runs = [part.run.recipe for part in parts if part.run]
     if test is not None or runs:
         return (test.recipe if test else runs[0]).updated(folds=None, fold=None)
-    bundle = parts[0].model.members[0] if isinstance(parts[0].model, Ensemble) else parts[0].model
+    bundle = _bundles_of(parts[0].model)[0]
     task = "classification" if bundle.keypoints is None else "keypoints"
-    return make_recipe({"task": task, "backbone": bundle.network.name})
+    return make_recipe({"task": task, "backbone": bundle.network.name, **_crop_of(bundle)})
 
 
 def _write(
@@ -299,11 +332,10 @@ def _write(
     members = [{"from": one.origin, "weight": one.weight} for one in sources]
     unknown, leaks = sorted({place for part in parts for place in part.unknown}), _leaks(parts)
     run.note(kind="ensemble", members=members, unknown=unknown, split=list(lines), account=[], leaks=leaks, weights=[])
-    extra = parts[0].model.metadata.get("extra", {})
     save_ensemble(
         run.path / "bundle", sources, class_names=ensemble.class_names, keypoints=ensemble.keypoints,
         labels=ensemble.labels,
-        extra={"crop": extra.get("crop", {}), "versions": run.facts["versions"]},
+        extra={"crop": _crop_of(ensemble.members[0]), "versions": run.facts["versions"]},
     )  # fmt: skip
     _save_learned(parts, run.path / LEARNED_FILE)
     table = scoring[1] if scoring else None
