@@ -214,7 +214,26 @@ def test_more_epochs_go_to_every_fold(tuned, tmp_path):
     ]
     assert counts == [3, 3, 3]
     assert longer.is_finished
-    assert "Continued after its test" in (longer.path / "report.html").read_text(encoding="utf-8")
+    page = (longer.path / "report.html").read_text(encoding="utf-8")
+    assert "Continued after its test" in page
+    assert "test images, not for the first time: the run went on after its test" in page
+    assert "test images that took part in no choice" not in page
+
+
+def test_more_epochs_without_a_test_are_told_of_what_was_held_out(digits, tmp_path):
+    settings = TUNED | {"folds": 2, "epochs": 1, "probe_epochs": 1, "test_fraction": 0}
+    longer = pipeline.resume(headstart.train(digits, out=tmp_path / "run", **settings).path, epochs=2)
+    page = (longer.path / "report.html").read_text(encoding="utf-8")
+    assert "What was held out was scored after 1 epoch, then the run went on to 2" in page
+    assert "There is no test" in page
+    assert "The test was scored" not in page
+    assert "Continued after its test" not in page
+
+
+def test_folds_that_nobody_extended_have_an_untouched_test(tuned):
+    page = (tuned.path / "report.html").read_text(encoding="utf-8")
+    assert "test images that took part in no choice" in page
+    assert "not for the first time" not in page
 
 
 def _stop_in(run: Path, place: str, digits: Path, how: int, settings: dict) -> subprocess.Popen:

@@ -110,7 +110,10 @@ def gather_facts(run: RunFolder, table: SampleTable | None, *, notes: Sequence[s
         counts = {"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts}
     title = "The split of a member leaks" if facts.get("kind") == "ensemble" else "The given split leaks"
     worries = [Concern(title, line) for line in facts.get("leaks", [])]
-    worries += [Concern("Continued after its test", word_extension(one)) for one in facts.get("extensions", [])]
+    tested = [one for one in facts.get("extensions", []) if one.get("test")]
+    others = [one for one in facts.get("extensions", []) if not one.get("test")]
+    worries += [Concern("Continued after its test", word_extension(one)) for one in tested]
+    worries += [Concern("Continued after its scores", word_extension(one, "What was held out")) for one in others]
     worries += [Concern("Of the scores", note) for note in notes]
     seconds: dict[str, dict[str, float]] = {stage: {"total": total} for stage, total in facts["seconds"].items()}
     return RunFacts(
@@ -124,6 +127,7 @@ def gather_facts(run: RunFolder, table: SampleTable | None, *, notes: Sequence[s
         account=facts.get("account", []),
         split=facts.get("split", []),
         worries=worries,
+        was_tested=bool(tested),
         seconds=seconds,
         recipe=run.recipe.model_dump(mode="json"),
         versions=facts["versions"],

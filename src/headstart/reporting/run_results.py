@@ -24,6 +24,7 @@ from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
 from headstart.training.history import read_history
 from headstart.training.tasks import Task, make_task
+from headstart.wording import counted
 
 if TYPE_CHECKING:
     from headstart.models.backbones import InputContract
@@ -131,8 +132,12 @@ def _lineage(facts: Mapping[str, Any], table: SampleTable) -> list[str]:
     return [f"Ancestry: {'; then '.join(ancestry)}."] if ancestry and table.keypoints is None else []
 
 
-def word_extension(extension: Mapping[str, Any]) -> str:
+def word_extension(extension: Mapping[str, Any], what: str = "The test") -> str:
     """Say that a finished run was trained on: its test had been scored before.
+
+    Args:
+        extension: As ``RunFolder.extended`` notes it.
+        what: What had been scored.
 
     Examples:
         >>> word_extension({"epochs": 5, "to": 9, "test": {"nme": {"value": 4.0}}})
@@ -143,8 +148,8 @@ def word_extension(extension: Mapping[str, Any]) -> str:
     for name in ("accuracy", "exact", "mean_average_precision"):
         score = score or (f"{name.replace('_', ' ')} {scores[name]['value']:.4f}" if name in scores else "")
     before = f" ({score})" if score else ""
-    words = f"The test was scored after {extension['epochs']} epochs{before}, then the run went on to {extension['to']}"
-    return f"{words}: it is not untouched any more."
+    after = f"{what} was scored after {counted(extension['epochs'], 'epoch')}{before}"
+    return f"{after}, then the run went on to {extension['to']}: it is not untouched any more."
 
 
 def count_by_class(table: SampleTable) -> pl.DataFrame:
