@@ -84,15 +84,31 @@ class EnsembleScoring:
     def word_gain(self, split: str) -> str:
         """Say by how much the vote is better than the mean of its members."""
         gain, num_members = self.gain[split], len(self.member_scores[split])
-        in_percent = 1 if isinstance(self.vote, KeypointScoring) else 100
-        value, low, high = (in_percent * one for one in (gain.value, gain.low, gain.high))
+        is_points = isinstance(self.vote, KeypointScoring)
+        value, low, high = ((1 if is_points else 100) * one for one in (gain.value, gain.low, gain.high))
         interval = f"gain {low:.2f} to {high:.2f}" if gain.has_interval else "all of one group: no interval"
-        if isinstance(self.vote, LabelScoring) and self.vote.layout.form != "joint":
-            more = f"{abs(value):.2f} points {'more' if value >= 0 else 'less'} of the photos"
-            return f"The {num_members} together have all labels right on {more} than one of them ({interval})."
-        what = "points of NME" if isinstance(self.vote, KeypointScoring) else "points of accuracy"
-        better = f"{abs(value):.2f} {what} {'better' if value >= 0 else 'worse'}"
-        return f"The {num_members} together are {better} than one of them ({interval})."
+        is_exact = isinstance(self.vote, LabelScoring) and self.vote.layout.form != "joint"
+        words = _word_exact_gain(value) if is_exact else _word_gain(value, "NME" if is_points else "accuracy")
+        return f"The {num_members} together {words} one of them ({interval})."
+
+
+def _word_gain(points: float, score: str) -> str:
+    """Word a gain, to stand before "one of them".
+
+    Examples:
+        >>> _word_gain(1.9, "accuracy"), _word_gain(-0.5, "NME"), _word_gain(0.0, "accuracy")
+        ('are 1.90 points of accuracy better than', 'are 0.50 points of NME worse than', 'are level in accuracy with')
+    """
+    if f"{abs(points):.2f}" == "0.00":
+        return f"are level in {score} with"
+    return f"are {abs(points):.2f} points of {score} {'better' if points > 0 else 'worse'} than"
+
+
+def _word_exact_gain(points: float) -> str:
+    """Likewise, of the photos that have all labels right."""
+    if f"{abs(points):.2f}" == "0.00":
+        return "have all labels right on as many of the photos as"
+    return f"have all labels right on {abs(points):.2f} points {'more' if points > 0 else 'less'} of the photos than"
 
 
 def open_views(ensemble: Ensemble, table: SampleTable, recipe: Recipe) -> list[PreparedData]:

@@ -10,8 +10,11 @@ from headstart.evaluation.ensembles import (
     fit_weights,
     gain_in_accuracy,
     gain_in_error,
+    gain_in_hits,
     vote,
 )
+from headstart.evaluation.error_intervals import WeightedMean, means_with_intervals
+from headstart.evaluation.intervals import wilson
 
 
 def members(*, strengths=(1.0, 1.0, 1.0), num_samples=400, num_classes=3, seed=0):
@@ -82,6 +85,51 @@ def test_equal_members_gain_nothing_for_sure():
     tables, labels = members(strengths=(1.0,))
     found = gain_in_accuracy(np.repeat(tables, 4, axis=0), equal_weights(4), labels)
     assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_one_member_is_its_own_vote():
+    found = gain_in_hits([[True, False, True]], [True, False, True])
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_gain_of_which_nothing_was_seen_has_an_interval(is_right):
+    """Tango's interval for paired shares without one pair that differs: z² / (n + z²) to both sides."""
+    found = gain_in_hits(np.full((2, 12), is_right), np.full(12, is_right))
+    assert found.value == 0
+    assert (-found.low, found.high) == pytest.approx((1.96**2 / (12 + 1.96**2),) * 2, abs=1e-4)
+    persons = gain_in_hits(np.full((2, 12), is_right), np.full(12, is_right), units=np.repeat(np.arange(4), 3))
+    assert persons.high == pytest.approx(wilson(0.0, 4)[1])
+
+
+def test_the_interval_of_a_gain_is_that_of_resampling_where_enough_units_differ():
+    random = np.random.default_rng(0)
+    members, voted = random.random((3, 400)) < 0.7, random.random(400) < 0.8
+    found = gain_in_hits(members, voted)
+    difference = voted - members.mean(axis=0)
+    resampled = means_with_intervals({"": WeightedMean(difference, np.ones(400))}, np.arange(400))[""]
+    assert (found.low, found.high) == (resampled.low, resampled.high)
+
+
+@pytest.mark.parametrize("num_units", [2, 5, 12, 40])
+def test_the_interval_of_a_gain_holds_it_and_stays_within_bounds(num_units):
+    random = np.random.default_rng(num_units)
+    for share in (0.0, 0.05, 0.5, 1.0):
+        hits = random.random((4, num_units * 3)) < share
+        found = gain_in_hits(hits[:3], hits[3], units=np.repeat(np.arange(num_units), 3), num_resamples=100)
+        assert -1 <= found.low < found.value < found.high <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gained", "lost"), [(0.02, 0.02), (0.05, 0.0), (0.1, 0.02), (0.2, 0.1), (0.0, 0.03)])
+@pytest.mark.parametrize("num_samples", [12, 40, 150])
+def test_intervals_of_gains_hold_the_true_gain_as_often_as_promised(gained, lost, num_samples):
+    random, hits = np.random.default_rng(num_samples), 0
+    for seed in range(400):
+        kind = random.choice(3, p=[1 - gained - lost, gained, lost], size=num_samples)
+        found = gain_in_hits(np.stack([kind != 1, kind != 1]), kind != 2, seed=seed, num_resamples=300)
+        hits += found.low <= gained - lost <= found.high
+    assert hits / 400 >= 0.92
 
 
 def test_the_interval_grows_where_persons_have_many_photos():

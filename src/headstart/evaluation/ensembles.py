@@ -7,10 +7,15 @@ References:
     Kuncheva: "Combining Pattern Classifiers", 2nd edition, Wiley 2014: soft voting, section 5.1.
     Krogh and Vedelsby: "Neural Network Ensembles, Cross Validation, and Active Learning", NIPS 1994: why a convex
     combination cannot be worse than the weighted mean of its members, and is better by how much they disagree.
+    Zou and Donner: "Construction of confidence limits about effect measures: a general approach", Statistics in
+    Medicine 27, 2008: limits of a difference from those of its parts.
+    Tango: "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
+    Statistics in Medicine 17, 1998.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
@@ -19,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import HeadstartError, all_at_once, must_be
 from headstart.evaluation.error_intervals import WeightedMean, means_with_intervals
-from headstart.evaluation.intervals import Score, number_units
+from headstart.evaluation.intervals import MIN_UNITS, Score, effective_number, number_units, wilson
 from headstart.evaluation.metrics import MIN_PROBABILITY, checked_predictions
 
 Weighting = Literal["equal", "fitted"]
@@ -172,7 +177,7 @@ def gain_in_accuracy(
     """Give by how much the vote's accuracy exceeds the mean accuracy of its members, with a 95 % interval.
 
     Both are measured on the same samples, and units (persons) are resampled with both in them: what makes a person hard
-    for all of them does not widen the interval.
+    for all of them does not widen the interval. Members that say the same to the last bit gain nothing for sure.
 
     Args:
         probabilities: Of each member, shape (members, n, classes).
@@ -187,6 +192,8 @@ def gain_in_accuracy(
         0.5
     """
     tables, numbers = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
+    if (tables == tables[0]).all():
+        return Score(0.0, 0.0, 0.0)
     hits = vote(tables, weights).argmax(axis=-1) == numbers
     of_members = tables.argmax(axis=-1) == numbers
     return gain_in_hits(of_members, hits, units=units, seed=seed, num_resamples=num_resamples)
@@ -202,6 +209,11 @@ def gain_in_hits(
 ) -> Score:
     """Give by how much the vote is right more often than its members are on average, with a 95 % interval; see above.
 
+    Where fewer than ``MIN_UNITS`` units gain by the vote, or lose by it, resamples cannot show what was not seen: they
+    collapse to a point where vote and members are right on the same samples. The interval is then at least the one
+    that follows from Wilson's for the share gained and for the share lost (Zou and Donner's MOVER). Where neither was
+    seen that is Tango's for paired shares, z² / (n + z²) to both sides. A member alone is its own vote and gains 0.
+
     Args:
         of_members: Whether each member's answer to each sample is right, shape (members, n).
         of_vote: Of the vote, shape (n,).
@@ -212,9 +224,16 @@ def gain_in_hits(
     Examples:
         >>> gain_in_hits([[True, False], [False, False]], [True, False]).value
         0.25
+        >>> same = gain_in_hits(np.ones((2, 12)), np.ones(12))
+        >>> same.value, round(same.low, 2), round(same.high, 2)
+        (0.0, -0.24, 0.24)
     """
-    difference = np.asarray(of_vote, np.float64) - np.asarray(of_members, np.float64).mean(axis=0)
-    return _mean_with_interval(difference, units, seed=seed, num_resamples=num_resamples)
+    members, hits = np.asarray(of_members, np.float64), np.asarray(of_vote, np.float64)
+    if len(members) == 1 and (members[0] == hits).all():
+        return Score(0.0, 0.0, 0.0)
+    difference = hits - members.mean(axis=0)
+    score = _mean_with_interval(difference, units, seed=seed, num_resamples=num_resamples)
+    return _widened(score, difference, number_units(units, len(difference)))
 
 
 def gain_in_error(
@@ -245,3 +264,16 @@ def _mean_with_interval(
     numbers = number_units(units, len(values))
     mean = WeightedMean(values, np.ones(len(values)))
     return means_with_intervals({"": mean}, numbers, seed=seed, num_resamples=num_resamples)[""]
+
+
+def _widened(score: Score, difference: NDArray[np.float64], units: NDArray[np.int64]) -> Score:
+    """Widen the interval of a mean difference of shares where few units speak for gains, or for losses."""
+    sizes = np.bincount(units).astype(np.float64)
+    gains, losses = (np.bincount(units, side) for side in (difference.clip(min=0), -difference.clip(max=0)))
+    if not score.has_interval or min(np.count_nonzero(gains), np.count_nonzero(losses)) >= MIN_UNITS:
+        return score
+    gained, lost = (float(side.sum() / sizes.sum()) for side in (gains, losses))
+    (gained_low, gained_high), (lost_low, lost_high) = (wilson(one, effective_number(sizes)) for one in (gained, lost))
+    low = score.value - math.hypot(gained - gained_low, lost_high - lost)
+    high = score.value + math.hypot(gained_high - gained, lost - lost_low)
+    return Score(score.value, min(score.low, max(low, -1.0)), max(score.high, min(high, 1.0)))
