@@ -6,7 +6,7 @@ pixel store of their own, filled just as for a single run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,14 +59,15 @@ class EnsembleScoring:
 
     Attributes:
         vote: The scores of the ensemble.
-        member_scores: A score of each member on the same samples, with its interval; by split. Accuracy, NME, or of
-            several labels the share of samples with all of them right.
+        member_scores: A score of each member on the same samples, with its interval, in the order of members; by split.
+            Accuracy, NME, or of several labels the share of samples with all of them right. None for a member without
+            a vote, which is not run.
         gain: By how much the vote is better in it than the mean of its members, with the interval of the difference: a
             share, or NME in percent; by split.
     """
 
     vote: Scoring | KeypointScoring | LabelScoring
-    member_scores: dict[str, list[Score]]
+    member_scores: Mapping[str, Sequence[Score | None]]
     gain: dict[str, Score]
 
     def describe(self) -> list[str]:
@@ -76,20 +77,22 @@ class EnsembleScoring:
     def to_metrics_json(self) -> dict[str, Any]:
         """Give what ``metrics.json`` says beside the scores of the vote: those of members, and the gain."""
         as_dict = {
-            split: {"gain": self.gain[split].as_json(), "members": [one.as_json() for one in scores]}
+            split: {"gain": self.gain[split].as_json(), "members": [one and one.as_json() for one in scores]}
             for split, scores in self.member_scores.items()
         }
         return {"vote": as_dict}
 
     def word_gain(self, split: str) -> str:
         """Say by how much the vote is better than the mean of its members."""
-        gain, num_members = self.gain[split], len(self.member_scores[split])
+        gain, num_voting = self.gain[split], sum(one is not None for one in self.member_scores[split])
+        if num_voting == 1:
+            return "One member alone has a vote: nothing is gained over it."
         is_points = isinstance(self.vote, KeypointScoring)
         value, low, high = ((1 if is_points else 100) * one for one in (gain.value, gain.low, gain.high))
         interval = f"gain {low:.2f} to {high:.2f}" if gain.has_interval else "all of one group: no interval"
         is_exact = isinstance(self.vote, LabelScoring) and self.vote.layout.form != "joint"
         words = _word_exact_gain(value) if is_exact else _word_gain(value, "NME" if is_points else "accuracy")
-        return f"The {num_members} together {words} one of them ({interval})."
+        return f"The {num_voting} together {words} one of them ({interval})."
 
 
 def _word_gain(points: float, score: str) -> str:
@@ -168,14 +171,28 @@ def score_votes(
         recipe: The seed of intervals, and what errors of points are divided by.
         splits: Which splits to score; one without samples is left out.
     """
-    counting = [number for number, weight in enumerate(weights) if weight > 0]
-    answers, shares = found.answers[counting], np.asarray(weights)[counting]
-    voted = vote(answers, shares)
+    voting = [number for number, weight in enumerate(weights) if weight > 0]
+    answers, shares = found.answers[voting], np.asarray(weights)[voting]
     if table.keypoints is not None:
-        return _score_points(found, answers, voted, table, recipe, splits)
-    if table.labels is not None:
-        return _score_labels(found, answers, shares, table.labels, recipe, splits)
-    rows, labels = found.rows, found.rows["label"].cast(pl.Int64).to_numpy()
+        scoring = _score_points(found, answers, shares, table, recipe, splits)
+    elif table.labels is not None:
+        scoring = _score_labels(found, answers, shares, table.labels, recipe, splits)
+    else:
+        scoring = _score_classes(found, answers, shares, table, recipe, splits)
+    of_voting = {split: dict(zip(voting, scores, strict=True)) for split, scores in scoring.member_scores.items()}
+    of_all = {split: [scores.get(number) for number in range(len(weights))] for split, scores in of_voting.items()}
+    return replace(scoring, member_scores=of_all)
+
+
+def _score_classes(
+    found: MemberAnswers,
+    answers: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    table: SampleTable,
+    recipe: Recipe,
+    splits: tuple[str, ...],
+) -> EnsembleScoring:
+    rows, labels, voted = found.rows, found.rows["label"].cast(pl.Int64).to_numpy(), vote(answers, shares)
     notes = (found.log.note,) if found.log.note else ()
     scoring = Scoring({}, rows, voted, 1.0, notes, found.log, table.class_names)
     members: dict[str, list[Score]] = {}
@@ -223,7 +240,7 @@ def _score_labels(
 def _score_points(
     found: MemberAnswers,
     answers: NDArray[np.float64],
-    voted: NDArray[np.float64],
+    shares: NDArray[np.float64],
     table: SampleTable,
     recipe: Recipe,
     splits: tuple[str, ...],
@@ -233,7 +250,8 @@ def _score_points(
     def scored(points: NDArray[np.float64]) -> KeypointScoring:
         return score_points(points, found.rows, found.samples, task=task, contract=found.contract, splits=splits)
 
-    vote_scoring = replace(scored(voted), log=found.log, notes=(found.log.note,) if found.log.note else ())
+    notes = (found.log.note,) if found.log.note else ()
+    vote_scoring = replace(scored(vote(answers, shares)), log=found.log, notes=notes)
     of_members = [scored(points) for points in answers]
     members: dict[str, list[Score]] = {}
     gains: dict[str, Score] = {}

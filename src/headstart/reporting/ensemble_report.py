@@ -36,6 +36,7 @@ from headstart.reporting.pages import write_page
 from headstart.reporting.run_facts import RunFacts, time_rows
 from headstart.reporting.run_report import evaluation_context
 from headstart.reporting.thumbnails import thumbnail
+from headstart.wording import counted
 
 CLASS_SCORES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
 
@@ -113,6 +114,18 @@ class EnsembleResults:
     spread: str = ""
     suspects: Sequence[SuspectPicture] = ()
     num_suspects: int = 0
+
+    @property
+    def num_voting(self) -> int:
+        """Members whose vote counts: the others say nothing, and are counted nowhere else on the page."""
+        return sum(one.weight is None or one.weight > 0 for one in self.members)
+
+    @property
+    def models(self) -> str:
+        """Words for members that are no folds."""
+        one_or_more = counted(self.num_voting, "model that answers alone", "models that answer as one")
+        num_silent = len(self.members) - self.num_voting
+        return one_or_more + (f" ({counted(num_silent, 'other has', 'others have')} no vote)" if num_silent else "")
 
 
 def write_ensemble_report(results: EnsembleResults, path: Path) -> None:

@@ -80,10 +80,9 @@ def write_member_report(
         ensemble: Its classes or points.
         title: The ensemble's name.
     """
-    tests = iter(scoring.member_scores["test"] if scoring else ())
+    tests: Sequence[Score | None] = scoring.member_scores["test"] if scoring else [None] * len(members)
     rows = [
-        MemberRow(name=one["from"], weight=one["weight"], test=next(tests, None) if one["weight"] > 0 else None)
-        for one in members
+        MemberRow(name=one["from"], weight=one["weight"], test=test) for one, test in zip(members, tests, strict=True)
     ]
     results = EnsembleResults(
         run=replace(gather_facts(run, table), title=title),
