@@ -31,7 +31,7 @@ from headstart.reporting.concerns import (
     concerns_of_run,
 )
 from headstart.reporting.keypoint_report import BESIDE_HEADLINE, headline_top
-from headstart.reporting.label_report import about_labels, headline_of, parts_of, section_of
+from headstart.reporting.label_report import about_labels, headline_of, sections_of
 from headstart.reporting.pages import write_page
 from headstart.reporting.run_facts import RunFacts, time_rows
 from headstart.reporting.run_report import evaluation_context
@@ -158,7 +158,7 @@ def _context(results: EnsembleResults) -> dict[str, Any]:
         "concerns": _concerns(results, scored),
         "by_class": classes if isinstance(classes, Evaluation) else None,
         "by_label": classes if isinstance(classes, LabelsEvaluation | MultiLabelEvaluation) else None,
-        "sections": [section_of(name, one) for name, one in parts_of(classes).items()],
+        "sections": sections_of(classes),
         "times": time_rows(results.run.seconds),
         "suspects": [(suspect, thumbnail(suspect.image)) for suspect in results.suspects],
     } | evaluation_context(classes if isinstance(classes, Evaluation) else None)

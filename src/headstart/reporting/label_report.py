@@ -77,7 +77,7 @@ def write_label_report(results: LabelResults, path: Path) -> None:
         "threshold": THRESHOLD,
         "headline_name": headline_of(results.layout),
         "concerns": concerns_of_label_run(results),
-        "sections": [section_of(name, one, results.mistakes.get(name, ())) for name, one in parts_of(scored).items()],
+        "sections": sections_of(scored, results.mistakes),
         "mistakes": [(one, thumbnail(one.image)) for one in results.mistakes.get("", ())],
         "stages": stage_charts(run.history, run.monitor),
         "times": time_rows(run.seconds),
@@ -123,7 +123,21 @@ def parts_of(scored: object) -> dict[str, Evaluation]:
     return {**({JOINT: scored.joint} if scored.joint else {}), **scored.columns}
 
 
-def section_of(name: str, scored: Evaluation, mistakes: Sequence[Mistake] = ()) -> dict[str, Any]:
-    """Give what a page shows of one classification, with wrong answers to look at."""
-    shown = [(one, thumbnail(one.image)) for one in mistakes]
-    return {"name": name, "scored": scored, "mistakes": shown} | evaluation_context(scored)
+def sections_of(scored: object, mistakes: Mapping[str, Sequence[Mistake]] | None = None) -> list[dict[str, Any]]:
+    """Give what a page shows of several labels: a section for each of ``parts_of``, with wrong answers to look at.
+
+    Args:
+        scored: The evaluation.
+        mistakes: By the sections' names; none are shown without it.
+
+    Returns:
+        Of each section ``name, scored, mistakes, joint`` and what ``evaluation_context`` gives. ``joint`` is what the
+        probabilities of a column are summed from; None for a head, and for the combinations themselves.
+    """
+    joint = scored.joint if isinstance(scored, LabelsEvaluation) else None
+    sections: list[dict[str, Any]] = []
+    for name, part in parts_of(scored).items():
+        shown = [(one, thumbnail(one.image)) for one in (mistakes or {}).get(name, ())]
+        section = {"name": name, "scored": part, "mistakes": shown, "joint": None if part is joint else joint}
+        sections.append(section | evaluation_context(part))
+    return sections
