@@ -21,6 +21,7 @@ from headstart.evaluation.calibration import fit_temperature
 from headstart.models.ensemble import load_model
 from headstart.runs import RunFolder
 from headstart.samples import write_faces
+from renumbered_store import renumber_store
 from small_run import SMALL_RUN
 
 CLASSES = list(map(str, range(10)))
@@ -201,6 +202,20 @@ def test_a_finished_fold_is_not_repeated(tuned, tmp_path):
     assert pl.read_parquet(run / "oof.parquet").equals(pl.read_parquet(tuned.path / "oof.parquet"))
 
 
+def test_folds_whose_store_was_renumbered_between_two_sessions_end_with_the_same_bits(tuned, tmp_path):
+    run = shutil.copytree(tuned.path, tmp_path / "run")
+    begun = {"recipe.toml", "run.json", "table.parquet", "split.parquet"}
+    for folder, kept in ((run, {*begun, "fold-1", "fold-2", "fold-3"}), (run / "fold-2", {*begun, "probe"})):
+        _remove_all_but(kept, folder)
+    _remove_all_but(begun, run / "fold-3")
+    before = SampleTable.load(run / "fold-3/table.parquet").frame["record"]
+    renumber_store(run, tmp_path / "store")
+    pipeline.resume(run)
+    assert same_bits(run, tuned.path)
+    found = [SampleTable.load(run / name / "table.parquet").frame["record"] for name in (".", "fold-2", "fold-3")]
+    assert all(one.equals(found[0]) and not one.equals(before) for one in found)
+
+
 def test_a_finished_whole_is_left_as_it_is(tuned, capsys):
     pipeline.resume(tuned.path)
     assert "This run is finished" in capsys.readouterr().out
@@ -234,6 +249,12 @@ def test_folds_that_nobody_extended_have_an_untouched_test(tuned):
     page = (tuned.path / "report.html").read_text(encoding="utf-8")
     assert "test images that took part in no choice" in page
     assert "not for the first time" not in page
+
+
+def _remove_all_but(names: set[str], folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _stop_in(run: Path, place: str, digits: Path, how: int, settings: dict) -> subprocess.Popen:

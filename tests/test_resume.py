@@ -1,6 +1,7 @@
 """A run that is stopped anywhere and resumed ends with the bits of the run that was never stopped."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 import pytest
 from safetensors.torch import load_file
 
+from headstart import pipeline
+from renumbered_store import renumber_store
 from small_run import SMALL_RUN
 
 
@@ -53,6 +56,17 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_bits(digits, tmp_
     for whole, killed in zip(_weights(tmp_path / "whole"), _weights(tmp_path / "killed"), strict=True):
         assert whole.keys() == killed.keys()
         assert all(whole[name].equal(killed[name]) for name in whole)
+
+
+def test_a_run_whose_store_was_renumbered_between_two_sessions_ends_with_the_same_bits(finished_run, tmp_path):
+    run = shutil.copytree(finished_run.path, tmp_path / "run")
+    for name in ("checkpoints", "bundle"):
+        shutil.rmtree(run / name)
+    (run / "report.html").unlink()
+    renumber_store(run, tmp_path / "store")
+    pipeline.resume(run)
+    for whole, resumed in zip(_weights(finished_run.path), _weights(run), strict=True):
+        assert all(whole[name].equal(resumed[name]) for name in whole)
 
 
 @pytest.mark.slow

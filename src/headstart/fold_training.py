@@ -31,7 +31,7 @@ from headstart.keypoint_scoring import check_scorable
 from headstart.label_scoring import LabelScoring
 from headstart.models.ensemble import MemberSource, load_ensemble, save_ensemble
 from headstart.models.network import Network
-from headstart.preparation import PreparedData
+from headstart.preparation import PreparedData, renew_records
 from headstart.progress import say
 from headstart.runs import RunFolder
 from headstart.scoring import save_metrics, save_predictions
@@ -70,7 +70,8 @@ def train_folds(
         if fold_run.is_finished:
             say(f"fold {number}/{len(runs)} is finished: {fold_run.path}")
             continue
-        own = SampleTable.load(fold_run.path / "table.parquet")
+        file = fold_run.path / "table.parquet"
+        own = renew_records(SampleTable.load(file), found.table, file)
         say(describe_fold(own, number, len(runs)))
         with run.timed(f"fold {number}"), fold_run.held():
             deadline = None if end is None else deadline_of_fold(run, fold_run, end, num_left=len(runs) - number + 1)

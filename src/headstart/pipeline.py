@@ -27,7 +27,7 @@ from headstart.data.splits import assign_splits, check_split_settings, save_spli
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError, RunError, WeightsError, must_be
 from headstart.memory import keep_freed_memory
-from headstart.preparation import PreparedData, prepare, reopen
+from headstart.preparation import PreparedData, prepare, renew_records, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe, make_recipe
 from headstart.resolution import completed
@@ -288,7 +288,8 @@ def _prepare(run: RunFolder) -> tuple[PreparedData, Network]:
         table = SampleTable.load(table_file)
         network = _make_network(run, table)
         store_size = tuple(run.facts.get("store_size", network.contract.image_size))
-        return reopen(table, recipe, image_size=store_size), network
+        found = reopen(table, recipe, image_size=store_size)
+        return replace(found, table=renew_records(table, found.table, table_file)), network
     with run.timed("source"):
         check_split_settings(recipe)
         table = read_source(recipe, unpack_dir=run.path / "unpacked")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from headstart.data.account import Account, account, describe
 from headstart.data.duplicates import find_duplicates
@@ -14,6 +15,9 @@ from headstart.data.table import SampleTable
 from headstart.errors import SourceError, must_be
 from headstart.progress import say
 from headstart.recipe import Recipe
+
+_PLACES: Final = ("record", "height", "width")
+"""Columns that say where a photo's pixels stand in the store, and how large they were."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,26 @@ def reopen(table: SampleTable, recipe: Recipe, *, image_size: tuple[int, int]) -
         remedy = f"{changed.height:,} files have changed since the run began. Start a new run."
         raise SourceError(must_be(str(table.root), "as the run found it", changed["path"][0], remedy))
     return PreparedData(again, store, account(again))
+
+
+def renew_records(saved: SampleTable, now: SampleTable, file: Path) -> SampleTable:
+    """Give a saved table with the records that its photos have now, and save it so where they were others.
+
+    A record is but a place in the store: what is damaged or removed there is read again to another place, and pixels
+    found by the old number would be those of another photo.
+
+    Args:
+        saved: From an earlier session.
+        now: The same samples, as ``reopen`` gives them.
+        file: Where the table was saved.
+    """
+    keys = ["sample_id", "content_hash"]
+    places = now.frame.select(*keys, *_PLACES)
+    frame = saved.frame.drop(*_PLACES).join(places, on=keys, how="left", maintain_order="left")
+    table = saved.with_frame(frame.select(saved.frame.columns))
+    if not table.frame.select(*_PLACES).equals(saved.frame.select(*_PLACES)):
+        table.save(file)
+    return table
 
 
 def _filled(table: SampleTable, recipe: Recipe, image_size: tuple[int, int]) -> tuple[SampleTable, PixelStore]:
