@@ -154,6 +154,43 @@ def test_one_label_may_stand_in_file_names_too(tmp_path):
     assert table.frame["split"].to_list() == ["test"] * 3 + ["train"] * 3
 
 
+def test_a_named_group_of_the_file_name_keeps_photos_together(tmp_path):
+    folder = photos(tmp_path / "p", *NAMES)
+    settings = {"data": str(folder), "name_pattern": PATTERN, "label": "mask", "group_column": "sex"}
+    table = read_source(make_recipe(settings), unpack_dir=tmp_path)
+    assert table.frame["group"].to_list() == ["M", "M", "F"]
+    names = settings | {"name_pattern": r"_(?P<group>\d+)_\d+_[FM]_\d+_(?P<mask>M\d)_", "group_column": "group"}
+    assert read_source(make_recipe(names), unpack_dir=tmp_path).frame["group"].to_list() == ["202", "202", "203"]
+
+
+def test_file_names_may_give_the_split(tmp_path):
+    names = [f"{name}_{part}.jpg" for part in ("train", "Val", "test") for name in ("a1", "b2", "a3")]
+    settings = {"data": str(photos(tmp_path / "p", *names)), "label": "what"}
+    settings |= {"name_pattern": r"(?P<what>[ab])(?P<number>\d)_(?P<part>\w+)", "split_column": "part"}
+    table = read_source(make_recipe(settings), unpack_dir=tmp_path)
+    assert table.frame.group_by("split").len().sort("split").rows() == [("test", 3), ("train", 3), ("validation", 3)]
+    with pytest.raises(
+        SourceError, match=r"'number' of \S+\.jpg must be train, validation or test .*got '1', '2', '3'"
+    ):
+        read_source(make_recipe(settings | {"split_column": "number"}), unpack_dir=tmp_path)
+
+
+def test_what_file_names_do_not_say_of_photos_is_refused_all_at_once(tmp_path):
+    folder = photos(tmp_path / "p", *NAMES)
+    settings = {"data": str(folder), "name_pattern": PATTERN, "label": "mask", "image_root": str(folder)}
+    settings |= {"group_column": "persn", "split_column": "part", "path_column": "file"}
+    with pytest.raises(SourceError) as refused:
+        read_source(make_recipe(settings), unpack_dir=tmp_path)
+    for words in (
+        "--group-column must be one of the groups of --name-pattern (person, age, sex, mask)",
+        "got 'persn'. Did you mean 'person'?",
+        "got 'part'",
+        "--path-column must be left out where labels stand in file names; got 'file'",
+        "--image-root must be left out",
+    ):
+        assert words in str(refused.value)
+
+
 def test_a_label_that_no_group_of_the_pattern_is_called_is_named(tmp_path):
     folder = photos(tmp_path / "p", *NAMES)
     recipe = make_recipe({"data": str(folder), "name_pattern": PATTERN, "label": "sex,msk"})

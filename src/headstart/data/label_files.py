@@ -409,8 +409,13 @@ def clean_groups(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(group=pl.when(clean != "").then(clean))
 
 
-def clean_splits(frame: pl.DataFrame, file: Path, column: str | None) -> tuple[pl.DataFrame, list[str]]:
+def clean_splits(frame: pl.DataFrame, file: Path | None, column: str | None) -> tuple[pl.DataFrame, list[str]]:
     """Read the cells of ``split`` as train, validation or test.
+
+    Args:
+        frame: Rows with ``path``, and ``split`` as text.
+        file: Where the cells stand; None: in the names of the photos.
+        column: What they are called; None where nothing is to be read.
 
     Raises:
         SourceError: A cell says something else, or none says anything.
@@ -422,12 +427,13 @@ def clean_splits(frame: pl.DataFrame, file: Path, column: str | None) -> tuple[p
     unknown = frame.filter(clean.is_not_null() & ~clean.is_in(list(SPLIT_NAMES)))["split"]
     if len(unknown):
         values = some(unknown.unique().sort().head(6).to_list(), count=unknown.n_unique())
-        row = int(frame["split"].index_of(unknown[0]) or 0) + 2
-        place = f"{file} row {row}, column {column!r}"
+        row = int(frame["split"].index_of(unknown[0]) or 0)
+        place = f"{file} row {row + 2}, column {column!r}" if file else f"{column!r} of {frame['path'][row]}"
         expected = "train, validation or test (or training, val, valid, dev, testing)"
         raise SourceError(f"{place} must be {expected}; got {values}. Fix the cells, or leave out --split-column.")
     frame = frame.with_columns(split=clean.replace_strict(dict(SPLIT_NAMES), default=None, return_dtype=pl.String))
     num_open = frame["split"].null_count()
     if num_open == frame.height:
-        raise SourceError(must_be(f"{file}, column {column!r}", "filled with train, validation or test", "empty cells"))
+        place = f"{file}, column {column!r}" if file else f"{column!r} of the file names"
+        raise SourceError(must_be(place, "filled with train, validation or test", "empty cells"))
     return frame, [f"{num_open:,} rows have no split."] if num_open else []
