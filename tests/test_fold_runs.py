@@ -320,8 +320,15 @@ def test_all_photos_serve_the_folds_where_no_test_is_asked_for(digits, tmp_path)
 def test_a_run_cannot_go_on_from_folds_but_from_one_of_them(tuned, digits, tmp_path):
     with pytest.raises(BundleError, match="a bundle of one network; got 'an ensemble'"):
         headstart.train(digits, out=tmp_path / "run", from_run=str(tuned.path), **SMALL_RUN)
-    one = str(tuned.path / "fold-1")
-    headstart.train(digits, out=tmp_path / "further", from_run=one, **SMALL_RUN | {"epochs": 1})
+
+
+def test_a_run_that_goes_on_from_a_fold_leaves_the_test_of_all_folds_aside(tuned, digits, tmp_path):
+    fold = tuned.path / "fold-1"
+    run = headstart.train(digits, out=tmp_path / "further", from_run=str(fold), **SMALL_RUN | {"epochs": 1})
+    kept, theirs = (SampleTable.load(path / "table.parquet").kept for path in (run.path, fold))
+    assert kept["split"].equals(theirs["split"])
+    assert kept["split"].null_count() == pl.read_parquet(tuned.path / "predictions.parquet").height
+    assert "samples take no part in that split" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_folds_that_go_on_from_a_run_say_that_it_has_seen_them(finished_run, digits, tmp_path, capsys):

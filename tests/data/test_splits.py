@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from headstart.data.folds import assign_folds, table_of_fold
 from headstart.data.sources import read_source
 from headstart.data.splits import SplitReport, assign_splits, describe, save_split
 from headstart.data.stratification import divide_units, join_units
@@ -277,6 +278,34 @@ def test_a_saved_split_is_found_again_by_content_where_files_moved(tmp_path: Pat
     moved = make_table([1, 0] * 50, content_hash=hashes[::-1])
     frame, _ = split(moved, split=str(tmp_path / "split.parquet"))
     assert frame["split"].to_list() == table.frame["split"].to_list()[::-1]
+
+
+def split_of_a_fold(path: Path, labels: list[int], **columns: list[object]) -> SampleTable:
+    """Save and give the split of the first of four folds."""
+    table, _ = assign_splits(make_table(labels, **columns), make_recipe({}))
+    fold = table_of_fold(assign_folds(table, num_folds=4, seed=0)[0], 1, make_recipe({}))
+    save_split(fold, path)
+    return fold
+
+
+def test_what_a_fold_leaves_aside_stays_aside_where_its_split_is_taken(tmp_path: Path) -> None:
+    fold = split_of_a_fold(tmp_path / "split.parquet", [0, 1] * 60)
+    frame, report = split(make_table([0, 1] * 60), split=str(tmp_path / "split.parquet"))
+    assert frame["split"].null_count() == 18
+    assert frame["split"].equals(fold.frame["split"])
+    assert sum(report.sizes.values()) == report.num_units == 102
+    note = "18 samples take no part in that split: nothing is learned from them, and they are not scored."
+    assert report.notes == (note,)
+
+
+def test_new_photos_of_a_person_who_stands_aside_stand_aside_too(tmp_path: Path) -> None:
+    persons: list[object] = [f"p{number // 4}" for number in range(120)]
+    fold = split_of_a_fold(tmp_path / "split.parquet", [0, 1] * 60, group=persons)
+    frame, report = split(make_table([0, 1] * 120, group=persons * 2), split=str(tmp_path / "split.parquet"))
+    assert frame["split"][120:].equals(fold.frame["split"])
+    assert not report.leaks
+    folds, _ = assign_folds(fold.with_frame(frame[:120]), num_folds=3, seed=1)
+    assert folds.frame.filter(pl.col("fold").is_not_null() & fold.frame["split"].is_null()).is_empty()
 
 
 def test_samples_that_a_split_file_lacks_are_counted(tmp_path: Path) -> None:

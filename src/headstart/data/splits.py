@@ -29,7 +29,10 @@ _LEAK_COLUMNS: Final[tuple[tuple[LeakKind, str], ...]] = (("copy", "copy_set"), 
 _LEAK_WORDS: Final = {"copy": "byte-identical files", "near": "near-identical photos", "group": "groups"}
 _MAX_EXAMPLES: Final = 5
 _MAX_NAMED_CLASSES: Final = 10
-_TRAIN, _VALIDATION, _TEST, _OPEN = 0, 1, 2, -1  # positions in SPLITS; _OPEN: not decided yet
+_TRAIN, _VALIDATION, _TEST = 0, 1, 2  # positions in SPLITS
+_OPEN, _ASIDE = -1, -2  # not decided yet; takes no part, as the common test in a fold's own split
+_ASIDE_NAME: Final = "aside"
+_CODES: Final = {**{name: position for position, name in enumerate(SPLITS)}, _ASIDE_NAME: _ASIDE}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A split under way: positions in ``SPLITS`` for each kept sample, and what is to be said of it."""
+    """A split under way: positions in ``SPLITS`` for each kept sample (or ``_ASIDE``), and what is to be said."""
 
     codes: NDArray[np.int8]
     how: tuple[str, ...]
@@ -93,7 +96,8 @@ def assign_splits(table: SampleTable, recipe: Recipe) -> tuple[SampleTable, Spli
         recipe: Fractions and seed; ``resplit`` ignores a given split, ``split`` names a file to take it from.
 
     Returns:
-        The table with ``unit`` and ``split`` filled for kept samples (null for the others), and the report.
+        The table with ``unit`` and ``split`` filled for kept samples (null for the others), and the report. Where the
+        split is that of a fold, ``split`` is null for what stands aside there, too.
 
     Raises:
         SplitError: There are too few samples or units, or the given split cannot be used.
@@ -139,7 +143,10 @@ def describe(report: SplitReport) -> list[str]:
 
 
 def save_split(table: SampleTable, path: Path) -> None:
-    """Write path, content hash and split of every kept sample, for ``--split FILE`` of another run."""
+    """Write path, content hash and split of every kept sample, for ``--split FILE`` of another run.
+
+    A split that is null (of a fold: the test of all folds) says that the sample takes no part there either.
+    """
     columns = [name for name in ("path", "content_hash", "split") if name in table.frame.columns]
     with written_aside(path) as aside:
         table.kept.select(columns).write_parquet(aside)
@@ -219,8 +226,7 @@ def _given_split(kept: pl.DataFrame, units: NDArray[np.uint32], recipe: Recipe) 
 
 
 def _codes(split: pl.Series) -> NDArray[np.int8]:
-    positions = {name: position for position, name in enumerate(SPLITS)}
-    return split.replace_strict(positions, default=_OPEN, return_dtype=pl.Int8).fill_null(_OPEN).to_numpy().copy()
+    return split.replace_strict(_CODES, default=_OPEN, return_dtype=pl.Int8).fill_null(_OPEN).to_numpy().copy()
 
 
 def _from_file(kept: pl.DataFrame, path: Path) -> tuple[NDArray[np.int8], str]:
@@ -256,15 +262,27 @@ def _read_split_file(path: Path) -> pl.DataFrame:
     if len(unknown):
         near = did_you_mean(str(unknown[0]), SPLIT_NAMES)
         raise SplitError(must_be(f"--split {path}, column 'split'", "train, validation or test", unknown[0], near))
-    return file.with_columns(split=clean.replace_strict(dict(SPLIT_NAMES), return_dtype=pl.String))
+    return file.with_columns(
+        split=clean.replace_strict(dict(SPLIT_NAMES), return_dtype=pl.String).fill_null(_ASIDE_NAME)
+    )
 
 
 def _follow_units(units: NDArray[np.uint32], codes: NDArray[np.int8], how: str) -> _Draft:
     """Put samples without a given split where their unit is, or into train where it is nowhere."""
+    given = frozenset(np.unique(codes[codes >= 0]).tolist())
+    codes, notes = _with_open_ones(units, codes)
+    num_aside = int((codes == _ASIDE).sum())
+    if num_aside:
+        notes.append(
+            f"{num_aside:,} samples take no part in that split: nothing is learned from them, and they are not scored."
+        )
+    return _Draft(codes, (how,), tuple(notes), given)
+
+
+def _with_open_ones(units: NDArray[np.uint32], codes: NDArray[np.int8]) -> tuple[NDArray[np.int8], list[str]]:
     is_open = codes == _OPEN
-    given = frozenset(np.unique(codes[~is_open]).tolist())
     if not is_open.any():
-        return _Draft(codes, (how,), given=given)
+        return codes, []
     of_unit = np.full(int(units.max()) + 1, _OPEN, np.int8)
     of_unit[units[~is_open][::-1]] = codes[~is_open][::-1]  # the first sample of a unit decides
     followed = of_unit[units]
@@ -272,7 +290,7 @@ def _follow_units(units: NDArray[np.uint32], codes: NDArray[np.int8], how: str) 
     codes = np.where(is_open, np.where(followed == _OPEN, _TRAIN, followed), codes).astype(np.int8)
     note = f"{is_open.sum():,} samples have no given split: {num_new:,} went to train"
     note += f", {num_followed:,} to where their group or copies are." if num_followed else "."
-    return _Draft(codes, (how,), (note,), given)
+    return codes, [note]
 
 
 def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, recipe: Recipe) -> _Draft:
@@ -296,7 +314,7 @@ def _completed(kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft, rec
 
 
 def _check_sizes(draft: _Draft, units: NDArray[np.uint32], recipe: Recipe) -> None:
-    sizes = np.bincount(draft.codes, minlength=len(SPLITS))
+    sizes = np.bincount(draft.codes[draft.codes != _ASIDE], minlength=len(SPLITS))
     wanted = [_TRAIN, _VALIDATION, *([_TEST] if recipe.test_fraction or _TEST in draft.given else [])]
     empty = [SPLITS[position] for position in wanted if not sizes[position]]
     if empty:
@@ -308,7 +326,8 @@ def _check_sizes(draft: _Draft, units: NDArray[np.uint32], recipe: Recipe) -> No
 def _written(
     frame: pl.DataFrame, kept: pl.DataFrame, units: NDArray[np.uint32], codes: NDArray[np.int8]
 ) -> pl.DataFrame:
-    split = pl.Series("split", SPLITS, pl.String).gather(pl.Series(codes.astype(np.uint32)))
+    names = dict(enumerate(SPLITS))
+    split = pl.Series("split", codes).replace_strict(names, default=None, return_dtype=pl.String)
     columns = [split, pl.Series("unit", units)]
     if kept.height == frame.height:
         return frame.with_columns(columns)
@@ -319,6 +338,9 @@ def _written(
 
 
 def _report(class_names: tuple[str, ...], kept: pl.DataFrame, units: NDArray[np.uint32], draft: _Draft) -> SplitReport:
+    takes_part = draft.codes != _ASIDE
+    kept, units = kept.filter(pl.Series(takes_part)), units[takes_part]
+    draft = replace(draft, codes=draft.codes[takes_part])
     labels, num_classes = _labels(kept), len(class_names)
     keys = draft.codes.astype(np.int64) * num_classes + labels
     counts = np.bincount(keys, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes)
@@ -327,7 +349,7 @@ def _report(class_names: tuple[str, ...], kept: pl.DataFrame, units: NDArray[np.
     leaks = tuple(_find_leaks(kept, draft.codes)) if draft.given else ()
     notes = (*draft.notes, *_absent_class_notes(class_names, counts, labels, units, draft.given))
     how = "; ".join(draft.how).rstrip(".") + "."
-    return SplitReport(how, sizes, shares, _worst_gap(counts), int(units.max()) + 1, leaks, notes)
+    return SplitReport(how, sizes, shares, _worst_gap(counts), len(np.unique(units)), leaks, notes)
 
 
 def _worst_gap(counts: NDArray[np.int64]) -> float:
