@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,15 @@ import headstart
 from headstart import pipeline
 from headstart.data.table import SampleTable
 from headstart.errors import RecipeError
+from headstart.files import write_json
 from headstart.preparation import reopen
 from headstart.recipe import make_recipe, read_recipe
 from headstart.runs import RunFolder
 from headstart.training import budget, budgeting
 from headstart.training.budget import LEAST_EPOCHS, Measured, Workload, choose_plan, measure, smaller_sizes
 from headstart.training.budgeting import deadline_of_fold, resumed_deadline
+from headstart.training.checkpoints import save_checkpoint
+from headstart.training.counters import Counters
 from headstart.training.fit import samples_of
 from headstart.training.tasks import make_task
 from small_run import SMALL_RUN
@@ -192,7 +196,20 @@ def test_each_fold_gets_an_equal_share_of_the_time_that_is_left(tmp_path):
     now = time.monotonic()
     assert deadline_of_fold(run, fold, now + 90, num_left=3) == pytest.approx(now + 26, abs=0.1)
     fold.note(seconds={"network": 1.5, "training": 30.0})
-    assert deadline_of_fold(run, fold, now + 90, num_left=3) == pytest.approx(now + 24.5, abs=0.1)
+    assert deadline_of_fold(run, fold, now + 90, num_left=3) == pytest.approx(now + 25, abs=0.1)
+
+
+def seconds_until_killed(run: Path, place: str, *arguments: str, more: float) -> float:
+    """Train in a process of its own, and kill it some seconds after a file is there."""
+    start = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "headstart", "train", *arguments])
+    while not (run / place).exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(more)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    return time.monotonic() - start
 
 
 @pytest.mark.slow
@@ -200,18 +217,52 @@ def test_a_run_that_was_killed_under_a_budget_ends_inside_it_all_told(digits, tm
     run = tmp_path / "run"
     settings = BUDGETED | {"budget": "40s", "checkpoint_seconds": 0.5, "patience": 10_000}
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    start = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "headstart", "train", str(digits), "--out", str(run), *flags])
-    while not (run / "checkpoints/last.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(3)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
-    before = time.monotonic() - start
+    before = seconds_until_killed(run, "checkpoints/last.safetensors", str(digits), "--out", str(run), *flags, more=3)
     again = time.monotonic()
     pipeline.resume(run)
     assert before + time.monotonic() - again <= 40 * 1.05 + 0.5 + 1  # what was done after the last checkpoint is lost
+
+
+@pytest.mark.slow
+def test_folds_that_were_killed_under_a_budget_end_inside_it_all_told(digits, tmp_path):
+    """The plan is of a machine a hundred times as fast: only deadlines end these folds."""
+    settings = BUDGETED | {"data": str(digits), "budget": "96s", "folds": 3, "checkpoint_seconds": 0.5}
+    run = RunFolder.create(tmp_path / "run", make_recipe(settings | {"patience": 10_000}))
+    plan = {"settings": {"unfreeze": "all", "epochs": 10_000}, "words": ["budget: 10,000 epochs"]}
+    run.note(plan=plan | {"seconds": 90, "closing": 3})
+    place = "fold-2/checkpoints/last.safetensors"
+    before = seconds_until_killed(run.path, place, "--resume", str(run.path), more=14)
+    assert not (run.path / "fold-3/probe").exists()
+    again = time.monotonic()
+    pipeline.resume(run.path)
+    assert before + time.monotonic() - again <= 96 * 1.05 + 0.5 + 1  # what was done after the last checkpoint is lost
+
+
+def killed_fold(whole: RunFolder, number: int) -> RunFolder:
+    """A fold that was killed after 6 seconds of a probe and 20 of fine-tuning, as its own files say."""
+    fold = RunFolder.create(whole.path / f"fold-{number}", whole.recipe.updated(fold=number))
+    parts = {"decode": 9.0, "wait": 1.0, "step": 4.0, "total": 5.0, "head": 1.0}
+    write_json(fold.path / "probe/probe.json", {"seconds": parts})
+    counters = Counters(seconds={"step": 19.0, "augment": 30.0, "validation": 1.0})
+    save_checkpoint(fold.path / "checkpoints/last.safetensors", {}, {"counters": asdict(counters)})
+    return fold
+
+
+def test_what_killed_folds_have_spent_counts_for_the_whole(tmp_path):
+    run = RunFolder.create(tmp_path / "run", make_recipe({"data": str(tmp_path), "folds": 3}))
+    run.note(plan={"seconds": 90.0, "closing": 4.0}, seconds={"source": 4.0, "fold 1": 31.0})
+    killed_fold(run, 1)  # resumed and finished since
+    assert resumed_deadline(run, started=100.0) == pytest.approx(100 + 90 - 4 - 31)
+    killed_fold(run, 2)
+    assert resumed_deadline(run, started=100.0) == pytest.approx(100 + 90 - 4 - 31 - 26)
+
+
+def test_a_killed_fold_has_what_is_left_of_its_share_and_the_others_lose_nothing(tmp_path):
+    run = RunFolder.create(tmp_path / "run", make_recipe({"data": str(tmp_path), "folds": 3}))
+    run.note(plan={"closing": 4.0})
+    now, share = time.monotonic(), (60 + 26) / 2
+    deadline = deadline_of_fold(run, killed_fold(run, 2), now + 60, num_left=2)
+    assert deadline == pytest.approx(now + share - 4 - 6, abs=0.1)  # the checkpoint takes off its 20 itself
 
 
 def test_what_a_cut_off_run_has_spent_is_taken_off_its_budget(tmp_path):
@@ -219,7 +270,7 @@ def test_what_a_cut_off_run_has_spent_is_taken_off_its_budget(tmp_path):
     assert resumed_deadline(run, started=100.0) is None
     run.note(plan={"seconds": 50.0, "settings": {}, "words": []}, seconds={"source": 4.0, "training": 30.0})
     (run.path / "probe").mkdir()
-    (run.path / "probe/probe.json").write_text(json.dumps({"seconds": {"forward": 5.0, "head": 1.0}}))
+    (run.path / "probe/probe.json").write_text(json.dumps({"seconds": {"decode": 9.0, "total": 5.0, "head": 1.0}}))
     assert resumed_deadline(run, started=100.0) == pytest.approx(140.0)
     run.note(raised_midway=[{"epochs": 3, "to": 9}])
     assert resumed_deadline(run, started=100.0) is None

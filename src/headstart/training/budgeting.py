@@ -13,8 +13,11 @@ from headstart.recipe_defaults import PROBE_EPOCHS
 from headstart.recipe_values import read_budget
 from headstart.runs import RunFolder
 from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized, smaller_sizes
+from headstart.training.checkpoints import load_checkpoint
+from headstart.training.counters import Counters
 from headstart.training.features import num_fixed_views
 from headstart.training.fit import choose_device, describe_stages, make_fabric, samples_of
+from headstart.training.loop import LAST
 from headstart.training.tasks import make_task
 
 if TYPE_CHECKING:
@@ -98,7 +101,7 @@ def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
     """Give when fine-tuning has to be done in a run that was cut off under a budget; None where there is none.
 
     What the run spent before counts, the time while it stood still does not. Seconds of fine-tuning that a checkpoint
-    holds are taken off where it is taken up.
+    holds are taken off where it is taken up; of folds that were killed, all that is known counts.
 
     Args:
         run: Resumed, its recipe as the budget chose it.
@@ -108,7 +111,8 @@ def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
     seconds = facts.get("plan", {}).get("seconds")
     if seconds is None or facts.get("raised_midway") or facts.get("extensions"):
         return None
-    return started + seconds - _spent_before_fine_tuning(run)
+    unrecorded = sum(_spent_in_fold(run, fold_run) - _recorded_of_fold(run, fold_run) for fold_run in _folds_of(run))
+    return started + seconds - _spent_before_fine_tuning(run) - unrecorded
 
 
 def deadline_of_fold(run: RunFolder, fold_run: RunFolder, end: float, *, num_left: int) -> float:
@@ -116,13 +120,36 @@ def deadline_of_fold(run: RunFolder, fold_run: RunFolder, end: float, *, num_lef
 
     Args:
         run: The whole, planned.
-        fold_run: The fold; what it spent before it was cut off is taken off.
+        fold_run: The fold; what it spent before it was cut off is a part of its share, and ``end`` knows of it already.
         end: When all folds have to be finished.
         num_left: Folds that are not finished, this one too.
     """
     now = time.monotonic()
-    share = (end - now) / num_left - float(run.facts["plan"]["closing"])
-    return now + share - _spent_before_fine_tuning(fold_run)
+    spent = _spent_in_fold(run, fold_run)
+    share = (end - now + spent) / num_left - float(run.facts["plan"]["closing"])
+    return now + share - (spent - _spent_fine_tuning(fold_run))
+
+
+def _folds_of(run: RunFolder) -> list[RunFolder]:
+    """Give the folds that were begun."""
+    paths = [run.path / f"fold-{number}" for number in range(1, (run.recipe.folds or 0) + 1)]
+    return [RunFolder.open(path) for path in paths if (path / "recipe.toml").exists()]
+
+
+def _recorded_of_fold(run: RunFolder, fold_run: RunFolder) -> float:
+    """Give the seconds of a fold that the whole has written down: those of sessions that ended without a kill."""
+    return float(run.facts["seconds"].get(f"fold {fold_run.recipe.fold}", 0.0))
+
+
+def _spent_in_fold(run: RunFolder, fold_run: RunFolder) -> float:
+    """Give the seconds that a fold took in earlier sessions: as written down, or what its own files know, if more."""
+    known = _spent_before_fine_tuning(fold_run) + _spent_fine_tuning(fold_run)
+    return max(known, _recorded_of_fold(run, fold_run))
+
+
+def _spent_fine_tuning(run: RunFolder) -> float:
+    last = run.path / "checkpoints" / LAST
+    return Counters.from_state(load_checkpoint(last)[1]["counters"]).elapsed if last.exists() else 0.0
 
 
 def _spent_before_fine_tuning(run: RunFolder) -> float:
@@ -130,7 +157,8 @@ def _spent_before_fine_tuning(run: RunFolder) -> float:
     spent = sum(value for stage, value in run.facts["seconds"].items() if stage != "training")
     first = run.path / "probe" / "probe.json"
     if first.exists():
-        spent += sum(json.loads(first.read_text(encoding="utf-8"))["seconds"].values())
+        seconds = json.loads(first.read_text(encoding="utf-8"))["seconds"]
+        spent += seconds.get("total", 0.0) + seconds.get("head", 0.0)  # the other parts lie within the total
     return spent
 
 
