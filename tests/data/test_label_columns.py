@@ -274,6 +274,42 @@ def test_other_photos_are_numbered_as_the_model_does(tmp_path):
         with_classes_of(model.labels, model.class_names, read(tmp_path, "path,m\n1.jpg,2\n2.jpg,1\n", label="m"))
 
 
+def test_columns_taken_in_their_order_are_said(tmp_path):
+    model = read(tmp_path, "path,mask,sex\n1.jpg,0,f\n2.jpg,1,m\n", label="mask,sex")
+    other = read(tmp_path, "path,m,s\n1.jpg,1,m\n", label="m,s", name="o.csv", min_classes=1)
+    assert "taken in their order: 'm' as 'mask', 's' as 'sex'." in with_classes_of(model.labels, (), other).notes[-1]
+
+
+def test_label_columns_are_matched_by_name_and_one_that_is_not_there_has_no_labels(tmp_path):
+    model = read(tmp_path, "path,mask,sex,hat\n1.jpg,0,f,0\n2.jpg,1,m,1\n", label="mask,sex,hat")
+    other = read(tmp_path, "path,hat,mask\n1.jpg,1,0\n2.jpg,0,1\n3.jpg,0,\n", label="hat,mask", name="o.csv")
+    found = with_classes_of(model.labels, model.class_names, other)
+    assert labels_of(found.frame).tolist() == [[0, MISSING, 1], [1, MISSING, 0], [MISSING, MISSING, 0]]
+    assert found.labels == model.labels
+
+
+@pytest.mark.parametrize(
+    ("sign", "message"),
+    [
+        (",", r"in the model's columns \(mask, glasses\); got 'glasses, worn'\. Rename 'worn', or leave --label out"),
+        ("+", r"in all of the model's columns \(mask, glasses\); got 'glasses, worn'\. Rename 'worn'\.$"),
+    ],
+)
+def test_columns_of_which_one_has_another_name_are_not_taken_for_each_other(tmp_path, sign, message):
+    model = read(tmp_path, "path,mask,glasses\n1.jpg,0,1\n2.jpg,1,0\n", label=f"mask{sign}glasses")
+    text = "path,glasses,worn\n1.jpg,0,1\n2.jpg,1,0\n"
+    other = read(tmp_path, text, label=f"glasses{sign}worn", name="o.csv")
+    with pytest.raises(SourceError, match=message):
+        with_classes_of(model.labels, model.class_names, other)
+
+
+def test_combinations_need_every_column(tmp_path):
+    model = read(tmp_path, "path,mask,sex,hat\n1.jpg,0,f,0\n2.jpg,1,m,1\n", label="mask+sex+hat")
+    other = read(tmp_path, "path,mask,sex\n1.jpg,0,f\n2.jpg,1,m\n", label="mask+sex", name="o.csv")
+    with pytest.raises(SourceError, match=r"all of the model's columns .*got 'mask, sex'\. Add 'hat'\.$"):
+        with_classes_of(model.labels, model.class_names, other)
+
+
 def test_combinations_that_a_model_does_not_know_are_left_out(tmp_path):
     model = read(tmp_path, "path,mask,sex\n1.jpg,0,f\n2.jpg,1,m\n", label="mask+sex")
     other = read(tmp_path, "path,mask,sex\n1.jpg,1,m\n2.jpg,0,m\n", label="mask+sex", name="o.csv", min_classes=1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from headstart.data.folders import some
 from headstart.data.label_layout import MISSING, LabelColumn, LabelLayout, labels_column, labels_of, number_rows
 from headstart.data.table import SampleTable
 from headstart.errors import SourceError, must_be
@@ -17,39 +18,69 @@ from headstart.errors import SourceError, must_be
 def with_classes_of(layout: LabelLayout, class_names: tuple[str, ...], table: SampleTable) -> SampleTable:
     """Number the labels of a table as a model does that knows the same columns.
 
-    Labels that the model does not know count as missing, and are told in the notes.
+    Labels that the model does not know count as missing, and are told in the notes; a column of heads that is not there
+    has no labels.
 
     Args:
         layout: The model's.
         class_names: The model's, for ``joint``.
-        table: Other photos, labelled with as many columns: matched by their names, or by their order where those
-            differ.
+        table: Other photos. Label columns are matched by their names; by their order only where none is called as one
+            of the model's, and there are as many: the notes say it.
 
     Raises:
-        SourceError: The labels are of another form or number, or the model knows none of them.
+        SourceError: The labels are of another form, stand in other columns, or the model knows none of them.
     """
     ours = table.labels
-    if ours is None or ours.form != layout.form or len(ours.columns) != len(layout.columns):
+    if ours is None or ours.form != layout.form:
         got = "one label" if ours is None else f"{ours.form}: {', '.join(ours.names)}"
         expected = f"labelled like the model's ({layout.form}: {', '.join(layout.names)})"
-        raise SourceError(must_be(str(table.root), expected, got, "Name the columns with --label or --multi-label."))
-    order = _order_of(ours.names, layout.names)
-    ours, numbers = replace(ours, columns=tuple(ours.columns[at] for at in order)), labels_of(table.frame)
-    numbers = numbers if layout.form == "multi" else numbers[:, order]
+        is_heads = layout.form == "heads"
+        remedy = "Leave --label out: what is there is scored." if is_heads else "Name them: --label or --multi-label."
+        raise SourceError(must_be(str(table.root), expected, got, remedy))
+    numbers = labels_of(table.frame)
     if layout.form == "multi":
         found, unknown = _indicators_of(numbers, ours.columns[0], layout.columns[0])
+        notes: tuple[str, ...] = ()
     else:
-        pairs = zip(numbers.T, ours.columns, layout.columns, strict=True)
-        renumbered = [_renumbered(column, our, their) for column, our, their in pairs]
-        found = np.stack([one for one, _ in renumbered], axis=1)
-        unknown = [name for _, names in renumbered for name in names]
-    notes = (f"Not counted, because the model does not know these labels: {', '.join(unknown)}.",) if unknown else ()
+        places, notes = _places_of(ours, layout, table.root)
+        found, unknown = _numbers_of(numbers, ours, layout, places)
+    if unknown:
+        notes += (f"Not counted, because the model does not know these labels: {', '.join(unknown)}.",)
     return _renewed(table, found, layout, class_names, notes)
 
 
-def _order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Give where each wanted column stands among those that there are."""
-    return [names.index(name) for name in wanted] if set(names) == set(wanted) else list(range(len(wanted)))
+def _places_of(ours: LabelLayout, theirs: LabelLayout, root: Path) -> tuple[list[int | None], tuple[str, ...]]:
+    """Give where each of the model's columns stands among those that there are (None: nowhere), and what to say of it.
+
+    Raises:
+        SourceError: Some columns are called as the model's and others are not, or a combination lacks one.
+    """
+    unknown = [name for name in ours.names if name not in theirs.names]
+    missing = [name for name in theirs.names if name not in ours.names]
+    if len(unknown) == len(ours.names) == len(theirs.names):
+        pairs = ", ".join(f"{name!r} as {known!r}" for name, known in zip(ours.names, theirs.names, strict=True))
+        note = f"No label column is called as one of the model's, so they are taken in their order: {pairs}."
+        return list(range(len(unknown))), (note,)
+    if unknown or (missing and theirs.form == "joint"):
+        whole = "all of " if theirs.form == "joint" else ""
+        expected = f"labelled in {whole}the model's columns ({', '.join(theirs.names)})"
+        remedy = f"Rename {some(unknown)}" if unknown else f"Add {some(missing)}"
+        remedy += "." if theirs.form == "joint" else ", or leave --label out: what is there is scored."
+        raise SourceError(must_be(str(root), expected, ", ".join(ours.names), remedy))
+    return [ours.names.index(name) if name in ours.names else None for name in theirs.names], ()
+
+
+def _numbers_of(
+    numbers: NDArray[np.int64], ours: LabelLayout, theirs: LabelLayout, places: Sequence[int | None]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Give the labels of the model's columns, and those that it does not know; what is nowhere is ``MISSING``."""
+    found = np.full((len(numbers), len(theirs.columns)), MISSING, np.int64)
+    unknown: list[str] = []
+    for number, (place, column) in enumerate(zip(places, theirs.columns, strict=True)):
+        if place is not None:
+            found[:, number], names = _renumbered(numbers[:, place], ours.columns[place], column)
+            unknown += names
+    return found, unknown
 
 
 def _renewed(
