@@ -175,6 +175,27 @@ def test_other_photos_are_read_with_the_models_columns_and_bins(heads, tmp_path)
     assert found.columns["mask"].scores["accuracy"].value > 0.7
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_photos_without_labels_in_one_column_score_the_others(heads, tmp_path, capsys, *, is_there):
+    other = write_labelled_photos(tmp_path / "other", count=40, seed=5)
+    whole = headstart.evaluate(heads.path, other.table, group_column="person").evaluations["test"]
+    table = other.without(other.folder / "no_age.csv", age=list(range(40)))
+    if not is_there:
+        other.rows.drop("age").write_csv(table)
+    found = headstart.evaluate(heads.path, table, group_column="person", out=tmp_path / "out").evaluations["test"]
+    assert list(found.columns) == ["mask", "gender"]
+    assert found.columns["mask"].scores == whole.columns["mask"].scores
+    assert "No sample of this split has a label for age: nothing says what it is worth." in capsys.readouterr().out
+    assert pl.read_parquet(tmp_path / "out/predictions.parquet")["age"].null_count() == 40
+
+
+def test_photos_without_any_label_column_are_refused(heads, tmp_path):
+    other = write_labelled_photos(tmp_path / "other", count=8)
+    other.rows.select("path", "person").write_csv(other.table)
+    with pytest.raises(SourceError, match=r"--label must be a column of labels.csv: path, person; got 'mask'"):
+        headstart.evaluate(heads.path, other.table)
+
+
 def test_photos_with_one_label_cannot_score_a_model_of_several(heads, photos):
     with pytest.raises(SourceError, match="labelled like the model's"):
         headstart.evaluate(heads.path, photos.table, label="mask")

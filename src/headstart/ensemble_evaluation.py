@@ -18,7 +18,7 @@ from headstart.models.ensemble import Ensemble
 from headstart.preparation import PreparedData, reopen
 from headstart.progress import say
 from headstart.recipe import Recipe
-from headstart.reevaluation import other_photos, reading_recipe, save_scores, scoring_recipe
+from headstart.reevaluation import notes_of, other_photos, reading_recipe, save_scores, scoring_recipe
 from headstart.runs import RunFolder
 from headstart.scoring import Scoring
 from headstart.training.fit import choose_device
@@ -51,7 +51,7 @@ def evaluate_ensemble(
     how, table = scoring_recipe(run, recipe, num_keypoints=num_keypoints), views[0].table
     said = ask_members(ensemble, views, how, chosen=lambda rows: rows.filter(pl.col("split") == "test"))
     scoring = score_votes(said, ensemble.weights, table, how, splits=("test",))
-    for line in scoring.describe():
+    for line in (*scoring.describe(), *notes_of(scoring.vote)):
         say(line)
     if out:
         save_scores(scoring.vote, table, out, **scoring.to_metrics_json())

@@ -15,6 +15,7 @@ from headstart.data.sources import check_nme_points, read_source
 from headstart.data.stratification import join_units
 from headstart.data.table import SampleTable
 from headstart.errors import RunError, SourceError, must_be
+from headstart.evaluation.several_labels import LabelsEvaluation
 from headstart.keypoint_scoring import score_keypoints
 from headstart.label_scoring import score_labels
 from headstart.models.backbones import InputContract
@@ -67,7 +68,7 @@ def evaluate_run(run: RunFolder, recipe: Recipe, *, out: Path | None = None) -> 
             found = other_photos(run, bundle, recipe, unpack_dir, contract=bundle.network.contract)
         _say_overlap(run, found.table.frame)
     scoring = _scored(run, bundle, recipe, found)
-    for line in scoring.describe():
+    for line in (*scoring.describe(), *notes_of(scoring)):
         say(line)
     if out:
         save_scores(scoring, found.table, out)
@@ -87,6 +88,12 @@ def _scored(run: RunFolder, bundle: Bundle, recipe: Recipe, found: PreparedData)
         bundle.network, found.table, found.store, splits=("test",), temperature=bundle.temperature,
         seed=how.seed, num_threads=how.num_threads,
     )  # fmt: skip
+
+
+def notes_of(scoring: AnyScoring) -> tuple[str, ...]:
+    """Give what a reader must know of the scores of several label columns: which have none, say."""
+    evaluation = scoring.evaluations.get("test")
+    return evaluation.notes if isinstance(evaluation, LabelsEvaluation) else ()
 
 
 def scoring_recipe(run: RunFolder, recipe: Recipe, *, num_keypoints: int | None) -> Recipe:
@@ -126,8 +133,9 @@ def other_photos(
     if recipe.task != task:
         remedy = f"Say --task {task} and where its labels are." if task == "keypoints" else "Give labelled photos."
         raise SourceError(must_be(str(recipe.data), f"data of the model's task, {task}", recipe.task, remedy))
+    may_lack = _labels_to_do_without(run, bundle, recipe)
     recipe = reading_recipe(run, recipe, contract)
-    table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1)
+    table = read_source(recipe, unpack_dir=unpack_dir, min_classes=1, may_lack=may_lack)
     table = with_labels_of(bundle, table) if table.keypoints is None else _with_points_of(bundle, table)
     found = prepare(table, recipe, image_size=contract.image_size)
     kept = found.table.kept
@@ -181,6 +189,12 @@ def _labels_of(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     found.pop("label_weights", None)
     followers = ("monitor", "loss", "label_smoothing", "focal_gamma", "focal_alpha")
     return found | {name: getattr(run.recipe, name) for name in followers} if found else {}
+
+
+def _labels_to_do_without(run: RunFolder, bundle: Bundle | Ensemble, recipe: Recipe) -> tuple[str, ...]:
+    """Name the label columns that other photos may lack: those of heads, where the user names none."""
+    has_heads = bundle.labels is not None and bundle.labels.form == "heads"
+    return bundle.labels.names if bundle.labels and has_heads and _labels_of(run, recipe) else ()
 
 
 def _names_crop(recipe: Recipe) -> bool:

@@ -17,11 +17,12 @@ from headstart.errors import SourceError
 from headstart.recipe import make_recipe
 
 
-def read(folder: Path, text: str, *, name: str = "t.csv", min_classes: int = 2, **settings) -> SampleTable:
+def read(
+    folder: Path, text: str, *, name: str = "t.csv", min_classes: int = 2, may_lack: tuple[str, ...] = (), **settings
+) -> SampleTable:
     (folder / name).write_text(text, encoding="utf-8")
-    return read_source(
-        make_recipe({"data": str(folder / name), **settings}), unpack_dir=folder, min_classes=min_classes
-    )
+    recipe = make_recipe({"data": str(folder / name), **settings})
+    return read_source(recipe, unpack_dir=folder, min_classes=min_classes, may_lack=may_lack)
 
 
 FACES = "path,mask,gender,age\n1.jpg,0,f,29\n2.jpg,1,m,30\n3.jpg,0,m,\n4.jpg,1 ,f,60\n5.jpg,,,\n"
@@ -308,6 +309,26 @@ def test_combinations_need_every_column(tmp_path):
     other = read(tmp_path, "path,mask,sex\n1.jpg,0,f\n2.jpg,1,m\n", label="mask+sex", name="o.csv")
     with pytest.raises(SourceError, match=r"all of the model's columns .*got 'mask, sex'\. Add 'hat'\.$"):
         with_classes_of(model.labels, model.class_names, other)
+
+
+def test_one_labelled_column_is_enough_to_score_and_is_needed(tmp_path):
+    empty = "path,mask,sex\n1.jpg,0,\n2.jpg,1,\n"
+    found = read(tmp_path, empty, label="mask,sex", min_classes=1)
+    assert labels_of(found.kept).tolist() == [[0, MISSING], [1, MISSING]]
+    lacking = read(tmp_path, "path,mask\n1.jpg,0\n", label="mask,sex", min_classes=1, may_lack=("mask", "sex"))
+    assert lacking.labels.names == ("mask",)
+    assert any("t.csv have no label column 'sex'" in note for note in lacking.notes)
+    with pytest.raises(SourceError, match=r"'mask' must be one with at least 1 classes; got \[\]\. Label some"):
+        read(tmp_path, "path,mask,sex\n1.jpg,,\n", label="mask,sex", min_classes=1)
+    with pytest.raises(SourceError, match=r"--label must be a column of t.csv: path, hat; got 'mask'"):
+        read(tmp_path, "path,hat\n1.jpg,0\n", label="mask,sex", min_classes=1, may_lack=("mask", "sex"))
+
+
+def test_file_names_may_lack_a_label_of_the_model_that_is_scored(tmp_path):
+    recipe = {"data": str(photos(tmp_path / "p", *NAMES)), "name_pattern": PATTERN, "label": "sex,hat"}
+    table = read_source(make_recipe(recipe), unpack_dir=tmp_path, min_classes=1, may_lack=("sex", "hat"))
+    assert labels_of(table.kept).tolist() == [[1], [1], [0]]
+    assert any("File names have no label column 'hat'" in note for note in table.notes)
 
 
 def test_combinations_that_a_model_does_not_know_are_left_out(tmp_path):

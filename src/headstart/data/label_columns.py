@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -44,13 +44,36 @@ def table_label_keys(recipe: Recipe) -> dict[str, str]:
     return {label_key(labels, name): name for name in labels.names if name not in captured}
 
 
+def absent_labels(recipe: Recipe, there: Collection[str], may_lack: Collection[str]) -> tuple[str, ...]:
+    """Name the label columns that the data lacks and may lack; none where it would be left without any.
+
+    Args:
+        recipe: Names the label columns.
+        there: The columns that there are.
+        may_lack: Label columns that the user has not asked for: the model that is scored knows them.
+    """
+    absent = tuple(name for name in recipe.labels.names if name in may_lack and name not in there)
+    return absent if len(absent) < len(recipe.labels.names) else ()
+
+
+def word_absent(place: str, absent: tuple[str, ...]) -> list[str]:
+    """Say that label columns are not there; nothing where all are."""
+    return [f"{place} have no label column {', '.join(map(repr, absent))}: not scored."] if absent else []
+
+
 def label_key(labels: LabelSettings, name: str) -> str:
     """Give what a label column is called until its cells are read."""
     return "label" if labels.form == "single" else f"{_KEY}{name}"
 
 
 def take_labels(
-    frame: pl.DataFrame, recipe: Recipe, *, root: Path, file: Path | None = None, column: str | None = None
+    frame: pl.DataFrame,
+    recipe: Recipe,
+    *,
+    root: Path,
+    file: Path | None = None,
+    column: str | None = None,
+    absent: Collection[str] = (),
 ) -> SampleTable:
     """Make the table of samples: cells become classes, and where there are several labels a layout.
 
@@ -61,12 +84,13 @@ def take_labels(
         root: The folder that paths start from.
         file: The table that rows come from; None for file names.
         column: The label column that was guessed.
+        absent: Label columns that are not there; see ``absent_labels``.
 
     Raises:
         SourceError: A cell cannot be read, or a column says nothing.
     """
     labels, captured = recipe.labels, captured_names(recipe)
-    names = labels.names or (column or "label",)
+    names = [name for name in labels.names or (column or "label",) if name not in absent]
     keys = {name: text_name(name) if name in captured else label_key(labels, name) for name in names}
     bare = frame.drop([name for name in frame.columns if name == "label" or name.startswith(_KEY)])
     if labels.form == "multi":
@@ -178,7 +202,11 @@ def _refuse_equal_names(class_names: tuple[str, ...], root: Path) -> None:
 
 
 def check_label_columns(table: SampleTable, min_classes: int) -> None:
-    """Refuse a label column with too few classes.
+    """Refuse a label column with too few classes; to score heads, one that has labels is enough.
+
+    Args:
+        table: From the source.
+        min_classes: Fewest classes that are of use: 2 to train, 1 to score a finished model.
 
     Raises:
         SourceError: It names every such column.
@@ -186,13 +214,17 @@ def check_label_columns(table: SampleTable, min_classes: int) -> None:
     columns = table.labels.columns if table.labels else ()
     is_multi = table.labels is not None and table.labels.form == "multi"
     fewest = 1 if is_multi else min_classes
+    poor = [column for column in columns if len(column.class_names) < fewest]
+    is_scored = min_classes == 1 and table.labels is not None and table.labels.form == "heads"
+    if is_scored and len(poor) < len(columns):
+        return
+    remedy = "Label some photos." if is_scored else "Leave it out, or label more photos."
     problems = [
         must_be(
             f"label column {column.name!r}", f"one with at least {fewest} classes", list(column.class_names),
-            "Leave it out, or label more photos.",
+            remedy,
         )
-        for column in columns
-        if len(column.class_names) < fewest
+        for column in poor
     ]  # fmt: skip
     if problems:
         raise SourceError(all_at_once(problems))

@@ -11,7 +11,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -20,7 +20,7 @@ import polars as pl
 
 from headstart.data.folders import SPLIT_NAMES, has_image_suffix, some
 from headstart.data.label_cells import LIST_SEPARATOR
-from headstart.data.label_columns import table_label_keys, take_labels
+from headstart.data.label_columns import absent_labels, captured_names, table_label_keys, take_labels, word_absent
 from headstart.data.name_columns import take_name_columns
 from headstart.data.table import SampleTable, is_absolute
 from headstart.errors import SourceError, all_at_once, did_you_mean, must_be
@@ -85,12 +85,13 @@ def is_label_file(path: Path) -> bool:
     return path.suffix.lower() in LABEL_SUFFIXES
 
 
-def read_label_file(path: Path, recipe: Recipe) -> SampleTable:
+def read_label_file(path: Path, recipe: Recipe, *, may_lack: Collection[str] = ()) -> SampleTable:
     """Read a table of paths and labels.
 
     Args:
         path: The CSV (or TSV) in UTF-8, UTF-16 or cp949, or the Parquet file.
         recipe: Names the columns and the image folder; what it leaves open is guessed where only one answer is left.
+        may_lack: Label columns that need not be there.
 
     Returns:
         One row per row of the file; rows without a label or path are excluded.
@@ -101,13 +102,16 @@ def read_label_file(path: Path, recipe: Recipe) -> SampleTable:
     file = open_label_file(path)
     root = image_root_of(path, recipe)
     guessed = ("path",) if recipe.labels.names else ("path", "label")
-    columns, guesses = choose_columns(file, recipe, root, guessed=guessed, labels=table_label_keys(recipe))
+    absent = absent_labels(recipe, {*file.head.columns, *captured_names(recipe)}, may_lack)
+    labels = {key: name for key, name in table_label_keys(recipe).items() if name not in absent}
+    columns, guesses = choose_columns(file, recipe, root, guessed=guessed, labels=labels)
     frame = read_columns(file, columns)
     frame, path_notes = clean_paths(frame, root, path)
     path_notes += _absent_notes(frame, root)
     frame, name_notes = take_name_columns(clean_groups(frame), recipe)
     frame, split_notes = clean_splits(frame, path, columns.get("split"))
-    table = take_labels(frame, recipe, root=root, file=path, column=columns.get("label"))
+    table = take_labels(frame, recipe, root=root, file=path, column=columns.get("label"), absent=absent)
+    guesses = (*guesses, *word_absent(f"The rows of {path.name}", absent))
     notes = (*file.notes, *guesses, *path_notes, *_repeated_notes(table.frame, path), *name_notes)
     return replace(table, notes=(*notes, *table.notes, *split_notes))
 

@@ -7,7 +7,7 @@ the folder given for them (``places.py``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,16 @@ _TABLE_SETTINGS = (
 _KINDS = "a folder of class folders, a CSV, TSV or Parquet table, or a .zip, .tar or .tar.gz of either"
 
 
-def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> SampleTable:
+def read_source(
+    recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2, may_lack: Collection[str] = ()
+) -> SampleTable:
     r"""List the samples of ``recipe.data`` with their labels, groups and given splits.
 
     Args:
         recipe: Says where the data is, and which columns or pattern of a path mean what.
         unpack_dir: Where an archive is unpacked (below it, in a folder of its own).
         min_classes: Fewest classes that are of use: 2 to train, 1 to score a finished model.
+        may_lack: Label columns that need not be there, as long as one of them is.
 
     Returns:
         The table: one row per sample found, with notes on what was guessed or noticed.
@@ -63,11 +66,11 @@ def read_source(recipe: Recipe, *, unpack_dir: Path, min_classes: int = 2) -> Sa
         return _with_known_points(read_keypoint_source(recipe, unpack_dir=unpack_dir), recipe)
     place = find_place(recipe.data, recipe, unpack_dir=unpack_dir, kinds=_KINDS)
     with named_as_given(place):
-        table = _read_place(place.path, recipe)
+        table = _read_place(place.path, recipe, may_lack)
         frame, group_notes = take_groups(table.frame, recipe)
         table = table.with_frame(frame, *place.notes, *group_notes, *_class_notes(table))
-        _check_classes(table, place.path, min_classes)
         check_label_columns(table, min_classes)
+        _check_classes(table, place.path, min_classes)
     return with_names_as_given(table, place)
 
 
@@ -108,15 +111,15 @@ def guess_task(settings: Mapping[str, Any]) -> dict[str, str]:
     return {"task": "keypoints"} if is_named or is_seen else {}
 
 
-def _read_place(place: Path, recipe: Recipe) -> SampleTable:
+def _read_place(place: Path, recipe: Recipe, may_lack: Collection[str]) -> SampleTable:
     if place.is_dir():
-        return _read_directory(place, recipe)
+        return _read_directory(place, recipe, may_lack)
     if is_label_file(place):
-        return read_label_file(place, recipe)
+        return read_label_file(place, recipe, may_lack=may_lack)
     raise SourceError(must_be("data", _KINDS, str(place), "Put photos into one folder per class."))
 
 
-def _read_directory(folder: Path, recipe: Recipe) -> SampleTable:
+def _read_directory(folder: Path, recipe: Recipe, may_lack: Collection[str]) -> SampleTable:
     """Read class folders; where there are fewer than two, the one table that lies in the folder instead."""
     listing = FolderListing(folder)
     label_files = [
@@ -124,10 +127,10 @@ def _read_directory(folder: Path, recipe: Recipe) -> SampleTable:
     ]
     captured = captured_names(recipe)
     if captured and (len(captured) == len(recipe.labels.names) or not label_files):
-        return read_named_photos(folder, listing, recipe)
+        return read_named_photos(folder, listing, recipe, may_lack=may_lack)
     table = read_folder(folder, listing)
     if (table is None or len(table.class_names) < 2) and label_files:
-        return _read_only_table(folder, label_files, recipe)
+        return _read_only_table(folder, label_files, recipe, may_lack)
     if table is None:
         raise SourceError(_word_no_classes(folder, listing))
     _refuse_table_settings(recipe, label_files)
@@ -142,12 +145,12 @@ def _with_persons(table: SampleTable, recipe: Recipe) -> SampleTable:
     return table.with_frame(frame.select(table.frame.columns), *notes)
 
 
-def _read_only_table(folder: Path, label_files: list[Path], recipe: Recipe) -> SampleTable:
+def _read_only_table(folder: Path, label_files: list[Path], recipe: Recipe, may_lack: Collection[str]) -> SampleTable:
     if len(label_files) > 1:
         names = [path.name for path in label_files]
         remedy = f"Name the one to use, e.g. {label_files[0]}."
         raise SourceError(must_be(str(folder), "a folder of class folders, or with one table of labels", names, remedy))
-    table = read_label_file(label_files[0], recipe)
+    table = read_label_file(label_files[0], recipe, may_lack=may_lack)
     return table.with_frame(table.frame, f"{folder.name} has no class folders; labels come from {label_files[0].name}.")
 
 
