@@ -22,15 +22,15 @@ def held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    arrived: list[int] = []
+    arrived: list[signal.Signals] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in handlers:
-        signal.signal(number, lambda number, _: arrived.append(number))
+        signal.signal(number, lambda number, _: arrived.append(signal.Signals(number)))
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if arrived:
-        signal.raise_signal(arrived[0])
+    if arrived:  # heard now and here: a signal that is raised anew may come to be heard some lines later
+        handlers[arrived[0]](arrived[0], None)
