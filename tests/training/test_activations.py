@@ -58,7 +58,7 @@ def test_the_frozen_blocks_run_once_and_are_found_again(finished_run, found, cap
     capsys.readouterr()
     kept = keep_activations(network, samples, store, recipe, task=task)
     assert kept is not None
-    assert "they run 1 times a photo instead of 9; the activations were there already" in capsys.readouterr().out
+    assert "they run once a photo instead of 9; the activations were there already" in capsys.readouterr().out
     assert kept.train.values[0].shape == (len(samples[0].records), *kept.cut.shape)
 
 

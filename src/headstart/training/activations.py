@@ -137,7 +137,8 @@ def _keep(
 def _saving(
     logs: Sequence[InferenceLog], recipe: Recipe, *, num_views: int, num_train: int, gigabytes: float, at: str
 ) -> str:
-    words = f"kept the output of the frozen blocks (up to {at}, {gigabytes:.2f} GB): they run {num_views} times a photo"
+    times = "once" if num_views == 1 else f"{num_views} times"
+    words = f"kept the output of the frozen blocks (up to {at}, {gigabytes:.2f} GB): they run {times} a photo"
     words += f" instead of {recipe.epochs}"
     done = sum(log.num_images for log in logs)
     if not done:
