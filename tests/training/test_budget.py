@@ -223,21 +223,6 @@ def test_a_run_that_was_killed_under_a_budget_ends_inside_it_all_told(digits, tm
     assert before + time.monotonic() - again <= 40 * 1.05 + 0.5 + 1  # what was done after the last checkpoint is lost
 
 
-@pytest.mark.slow
-def test_folds_that_were_killed_under_a_budget_end_inside_it_all_told(digits, tmp_path):
-    """The plan is of a machine a hundred times as fast: only deadlines end these folds."""
-    settings = BUDGETED | {"data": str(digits), "budget": "96s", "folds": 3, "checkpoint_seconds": 0.5}
-    run = RunFolder.create(tmp_path / "run", make_recipe(settings | {"patience": 10_000}))
-    plan = {"settings": {"unfreeze": "all", "epochs": 10_000}, "words": ["budget: 10,000 epochs"]}
-    run.note(plan=plan | {"seconds": 90, "closing": 3})
-    place = "fold-2/checkpoints/last.safetensors"
-    before = seconds_until_killed(run.path, place, "--resume", str(run.path), more=14)
-    assert not (run.path / "fold-3/probe").exists()
-    again = time.monotonic()
-    pipeline.resume(run.path)
-    assert before + time.monotonic() - again <= 96 * 1.05 + 0.5 + 1  # what was done after the last checkpoint is lost
-
-
 def killed_fold(whole: RunFolder, number: int) -> RunFolder:
     """A fold that was killed after 6 seconds of a probe and 20 of fine-tuning, as its own files say."""
     fold = RunFolder.create(whole.path / f"fold-{number}", whole.recipe.updated(fold=number))
