@@ -30,7 +30,8 @@ from headstart.recipe import Recipe, make_recipe
 from headstart.training.features import cache_features
 from headstart.training.fit import make_fabric, samples_of
 from headstart.training.loop import FineTuning, TrainingData
-from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
+from headstart.training.probe import TargetFeatures, fit_probe
+from headstart.training.probe_settings import probe_recipe
 from headstart.training.tasks import make_task
 
 EPOCHS = 3

@@ -93,6 +93,13 @@ def test_help_imports_neither_torch_nor_the_table_library():
     assert done.stdout.splitlines()[-1] == "loaded:"
 
 
+def test_a_schedule_is_drawn_without_torch():
+    script = "import sys; sys.modules['torch'] = None; from headstart.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", script, "schedule", "--recipe", "scenes/warmup-cosine"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "epoch 10  3.015e-04" in done.stdout
+
+
 def test_training_says_what_it_read_before_torch_is_imported(digits, tmp_path):
     script = "import sys; sys.modules['torch'] = None; from headstart.cli import main; main(sys.argv[1:])"
     arguments = ["train", str(digits), "--out", str(tmp_path / "run"), "--backbone", "resnet10t"]

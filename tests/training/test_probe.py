@@ -8,7 +8,8 @@ from headstart.errors import TrainingError
 from headstart.models.backbones import InputContract
 from headstart.models.heads import ClassificationHead
 from headstart.recipe import make_recipe
-from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
+from headstart.training.probe import TargetFeatures, fit_probe
+from headstart.training.probe_settings import probe_recipe
 from headstart.training.schedules import is_better
 from headstart.training.tasks import Classification, LabelledRecords
 

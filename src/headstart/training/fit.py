@@ -34,7 +34,8 @@ from headstart.training.checkpoints import load_checkpoint
 from headstart.training.features import FeatureCache, cache_features, num_fixed_views, view_of
 from headstart.training.history import History, Row
 from headstart.training.loop import BEST, LAST, FineTuning, TrainingData
-from headstart.training.probe import TargetFeatures, fit_probe, probe_recipe
+from headstart.training.probe import TargetFeatures, fit_probe
+from headstart.training.probe_settings import probe_recipe
 from headstart.training.schedules import is_better
 from headstart.training.tasks import Task, make_task, mean_targets
 

@@ -25,7 +25,6 @@ from headstart.errors import TrainingError, must_be
 from headstart.progress import say
 from headstart.randomness import permutation
 from headstart.recipe import Recipe
-from headstart.recipe_defaults import DECOUPLED_DECAY
 from headstart.training.history import Row, epoch_row
 from headstart.training.optimizers import are_finite, make_optimizer, parameter_groups, set_lr
 from headstart.training.schedules import Schedule, has_waited, is_better
@@ -34,9 +33,6 @@ from headstart.training.tasks import finite_scores
 if TYPE_CHECKING:
     from headstart.models.backbones import InputContract
     from headstart.training.tasks import Task
-
-BATCH_SIZE = 128
-"""Samples a step of the probe: features are small, larger batches are faster and score the same."""
 
 
 @dataclass(frozen=True)
@@ -128,24 +124,6 @@ def fit_probe(
     kept = best or ProbeResult(dict(head.state_dict()))
     head.load_state_dict(kept.head)
     return ProbeResult(kept.head, kept.scores, kept.epoch, tuple(rows))
-
-
-def probe_recipe(recipe: Recipe) -> Recipe:
-    """Give the settings of the probe: the recipe's own where nothing else will train, else AdamW and a cosine.
-
-    Examples:
-        >>> from headstart.recipe import Recipe
-        >>> probe_recipe(Recipe(optimizer="sgd", probe_epochs=40)).optimizer
-        'adamw'
-        >>> probe_recipe(Recipe(optimizer="sgd", unfreeze="none", epochs=30)).epochs
-        30
-    """
-    if recipe.trains_only_head and recipe.epochs:
-        return recipe
-    own: dict[str, Any] = {"epochs": recipe.probe_epochs, "lr": recipe.probe_lr, "batch_size": BATCH_SIZE}
-    own["patience"] = max(recipe.probe_epochs, 1)  # an epoch takes no time, and the best one is kept
-    plain = {"optimizer": "adamw", "weight_decay": DECOUPLED_DECAY, "schedule": "cosine", "warmup_epochs": 1.0}
-    return recipe.model_copy(update=own | plain | {"min_lr": 0.0, "cycle_epochs": None, "accumulate": 1})
 
 
 class _Probe:

@@ -10,7 +10,7 @@ from headstart.errors import RecipeError, must_be
 from headstart.files import written_aside
 from headstart.recipe_defaults import RISING, SCHEDULE_SETTINGS
 from headstart.reporting.text_plot import HEIGHT, text_curve
-from headstart.training.probe import probe_recipe
+from headstart.training.probe_settings import probe_recipe
 from headstart.training.schedules import Schedule, steps_in
 
 if TYPE_CHECKING:
