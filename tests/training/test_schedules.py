@@ -8,7 +8,8 @@ import torch
 
 from headstart.errors import RecipeError
 from headstart.recipe import make_recipe
-from headstart.training.schedules import Schedule, has_waited, is_better, plateau_factor
+from headstart.training.counters import Counters
+from headstart.training.schedules import Schedule, is_better, plateau_factor
 
 STEPS = 10  # an epoch
 EPOCHS = 12
@@ -106,11 +107,18 @@ def test_schedules_that_rise_by_themselves_have_no_warmup():
     assert make_recipe({"schedule": "one_cycle"}).updated(schedule="step").warmup_epochs == 1
 
 
+def _has_waited(scores, patience, monitor):
+    recipe, counters = make_recipe({"monitor": monitor}), Counters()
+    for counters.epoch, score in enumerate(scores, 1):
+        counters.take_score(score, score, recipe)
+    return counters.has_waited(patience)
+
+
 def test_patience_counts_from_the_best_score():
-    assert not has_waited([0.5, 0.7, 0.6], 2, monitor="accuracy")
-    assert has_waited([0.5, 0.7, 0.6, 0.7], 2, monitor="accuracy")
-    assert has_waited([0.5, 0.7, 0.6, 0.7], 3, monitor="log_loss")
-    assert has_waited([math.nan, math.nan], 2, monitor="accuracy")
+    assert not _has_waited([0.5, 0.7, 0.6], 2, monitor="accuracy")
+    assert _has_waited([0.5, 0.7, 0.6, 0.7], 2, monitor="accuracy")
+    assert _has_waited([0.5, 0.7, 0.6, 0.7], 3, monitor="log_loss")
+    assert _has_waited([math.nan, math.nan], 2, monitor="accuracy")
 
 
 def test_the_rate_drops_after_a_plateau_and_not_below_the_least():

@@ -25,9 +25,10 @@ from headstart.errors import TrainingError, must_be
 from headstart.progress import say
 from headstart.randomness import permutation
 from headstart.recipe import Recipe
+from headstart.training.counters import Counters
 from headstart.training.history import Row, epoch_row
 from headstart.training.optimizers import are_finite, make_optimizer, parameter_groups, set_lr
-from headstart.training.schedules import Schedule, has_waited, is_better
+from headstart.training.schedules import Schedule
 from headstart.training.tasks import finite_scores
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ def fit_probe(
     stage = _Probe(head, task, recipe)
     best: ProbeResult | None = None
     rows: list[Row] = []
-    stop_by: list[float] = []
     for epoch in range(recipe.epochs):
         start = time.perf_counter()
         train = views[epoch % len(views)]
@@ -115,11 +115,10 @@ def fit_probe(
         row = epoch_row("probe", epoch + 1, lr=lr, train_loss=loss, scores=scores, seconds=seconds, num=len(train))
         rows.append(row)
         on_epoch(row)
-        stage.scores.append(scores[recipe.monitor])
-        stop_by.append(scores[recipe.stop_by or recipe.monitor])
-        if is_better(scores[recipe.monitor], best and best.scores[recipe.monitor], monitor=recipe.monitor):
+        stage.counters.epoch = epoch + 1
+        if stage.counters.take_score(scores[recipe.monitor], scores[recipe.stop_by or recipe.monitor], recipe):
             best = ProbeResult({name: value.clone() for name, value in head.state_dict().items()}, scores, epoch + 1)
-        if has_waited(stop_by, recipe.patience, monitor=recipe.stop_by or recipe.monitor):
+        if stage.counters.has_waited(recipe.patience):
             break
     kept = best or ProbeResult(dict(head.state_dict()))
     head.load_state_dict(kept.head)
@@ -133,8 +132,7 @@ class _Probe:
         self.head, self.task, self.recipe = head, task, recipe
         groups = parameter_groups(head.named_parameters(), weight_decay=recipe.weight_decay)
         self.optimizer = make_optimizer(groups, recipe, lr=recipe.lr)
-        self.scores: list[float] = []
-        self.lr_scale = 1.0
+        self.counters = Counters()
 
     def train_epoch(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
         """Train for an epoch and give its loss and last rate; one that diverges is done again at half the rate."""
@@ -142,13 +140,13 @@ class _Probe:
         loss, lr = self._pass(train, epoch)
         if math.isfinite(loss) and are_finite(self.head.parameters()):
             return loss, lr
-        if self.lr_scale < 1:
+        if self.counters.lr_scale < 1:
             what = loss if not math.isfinite(loss) else "weights that are no numbers"
             problem = f"{what} in epoch {epoch + 1} of the head, again after the learning rate had been halved"
             remedy = f"The rate was {lr:.2g}; try a lower one (--probe-lr, or --lr with --unfreeze none)."
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         say(f"Training the head diverged in epoch {epoch + 1}: it is done again at half the learning rate.")
-        self.lr_scale = 0.5
+        self.counters.lr_scale = 0.5
         self.head.load_state_dict(before[0])
         self.optimizer.load_state_dict(before[1])
         return self.train_epoch(train, epoch)
@@ -163,7 +161,7 @@ class _Probe:
         total, lr, num_seen = 0.0, 0.0, 0
         for step, start in enumerate(starts):
             chosen = order[start : start + size]
-            lr = schedule.rate(epoch * len(starts) + step, self.scores) * self.lr_scale
+            lr = schedule.rate(epoch * len(starts) + step, self.counters.monitored) * self.counters.lr_scale
             set_lr(self.optimizer, lr)
             targets = tuple(target[chosen] for target in train.targets)
             loss = self.task.loss(self.head, self.head(train.features[chosen]), targets)

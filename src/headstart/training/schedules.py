@@ -38,25 +38,6 @@ def is_better(score: float, than: float | None, *, monitor: str) -> bool:
     return score < than if monitor in LOWER_IS_BETTER else score > than
 
 
-def has_waited(scores: Sequence[float], patience: int, *, monitor: str) -> bool:
-    """Say whether so many epochs have brought nothing better.
-
-    Args:
-        scores: Of each epoch so far.
-        patience: Epochs.
-        monitor: What the scores are.
-
-    Examples:
-        >>> has_waited([0.5, 0.7, 0.6], 2, monitor="accuracy"), has_waited([0.5, 0.7, 0.6, 0.7], 2, monitor="accuracy")
-        (False, True)
-    """
-    best, at = None, -1
-    for number, score in enumerate(scores):
-        if is_better(score, best, monitor=monitor):
-            best, at = score, number
-    return len(scores) - 1 - at >= patience
-
-
 def steps_in(num_samples: int, recipe: Recipe, *, num_devices: int = 1) -> int:
     """Give the steps of an epoch; a last batch with one sample a device is left out (batch norm cannot learn from one).
 
