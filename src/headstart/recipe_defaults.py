@@ -217,6 +217,19 @@ def unheeded(settings: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def without_unheeded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings that have no effect beside the others.
+
+    Examples:
+        >>> without_unheeded({"schedule": "cosine", "milestones": (3,)})
+        {'schedule': 'cosine'}
+    """
+    left = dict(settings)
+    while idle := unheeded(left):
+        left = {name: value for name, value in left.items() if name not in idle}
+    return left
+
+
 def _unheeded_on_features(settings: Mapping[str, Any]) -> dict[str, str]:
     """Give settings that a head on cached features has no use for."""
     if not trains_head_on_features(settings):

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from headstart.errors import RunError, must_be
 from headstart.files import write_json
 from headstart.recipe import Recipe, make_recipe, read_recipe
-from headstart.recipe_defaults import trains_head_on_features, unheeded
+from headstart.recipe_defaults import trains_head_on_features, without_unheeded
 
 PACKAGES = (
     "headstart", "torch", "timm", "lightning", "openvino", "opencv-python-headless", "simplejpeg", "pillow", "numpy",
@@ -79,9 +79,7 @@ class RunFolder:
         if not (path / "recipe.toml").exists():
             remedy = "It lacks recipe.toml; name a folder that headstart train --out made."
             raise RunError(must_be("RUN", "a run folder", str(path), remedy))
-        settings = read_recipe(path / "recipe.toml")
-        while idle := unheeded(settings):  # refused by now, it had no effect on the run
-            settings = {name: value for name, value in settings.items() if name not in idle}
+        settings = without_unheeded(read_recipe(path / "recipe.toml"))  # refused by now, they had no effect on the run
         return cls(path, make_recipe(settings, place="recipe.toml"))
 
     def extended(self, epochs: int) -> RunFolder:

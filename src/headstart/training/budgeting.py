@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headstart.data.folds import table_of_fold
-from headstart.recipe_defaults import PROBE_EPOCHS
+from headstart.recipe import make_recipe
+from headstart.recipe_defaults import PROBE_EPOCHS, without_consequences, without_unheeded
 from headstart.recipe_values import read_budget
 from headstart.runs import RunFolder
 from headstart.training.budget import CLOSING_SECONDS, Workload, choose_plan, measure, resized, smaller_sizes
@@ -51,7 +52,8 @@ def plan_run(
         run.note(plan=plan, store_size=list(network.contract.image_size))
     plan = run.facts["plan"]
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in plan["settings"].items()}
-    recipe = run.recipe.updated(**settings, budget=None)
+    asked = without_consequences(run.recipe.model_dump(), settings) | settings | {"budget": None}
+    recipe = make_recipe(without_unheeded(asked))  # where it comes down to the head, mixing goes with the rest
     recipe.save(run.path / "recipe.toml")
     if recipe.image_size is not None:
         resized(network, recipe.image_size)
@@ -79,22 +81,16 @@ def _chosen(
     plan = choose_plan((seconds - (time.monotonic() - started)) / num_runs, measured, work)
     closing = work.num_others * measured.forward + CLOSING_SECONDS
     end = seconds if num_runs > 1 else seconds - closing
-    return {"settings": _without_tuning(plan.settings, recipe), "words": plan.words, "seconds": end, "closing": closing}
+    settings = plan.settings
+    if settings.get("unfreeze") == "none" and not settings["epochs"] and not recipe.probe_epochs:
+        settings = settings | {"probe_epochs": PROBE_EPOCHS}
+    return {"settings": settings, "words": plan.words, "seconds": end, "closing": closing}
 
 
 def _can_shrink(network: Network, recipe: Recipe) -> bool:
     """Say whether the network takes smaller pictures: heads on the map, some backbones and old weights do not."""
     is_fixed = getattr(network.backbone, "pretrained_cfg", {}).get("fixed_input_size", False)
     return network.head.takes == "pooled" and network.pooling != "flatten" and not is_fixed and recipe.from_run is None
-
-
-def _without_tuning(settings: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """Leave out what only fine-tuning heeds, where a plan comes down to the head."""
-    if settings.get("unfreeze") != "none" or settings["epochs"]:
-        return settings
-    unheeded = {"cutmix": 0.0, "cutmix_alpha": None, "mixup": 0.0, "mixup_alpha": None, "layer_decay": None}
-    dropped = {name: value for name, value in unheeded.items() if getattr(recipe, name)}
-    return settings | dropped | ({} if recipe.probe_epochs else {"probe_epochs": PROBE_EPOCHS})
 
 
 def resumed_deadline(run: RunFolder, *, started: float) -> float | None:
