@@ -28,6 +28,7 @@ from headstart.errors import RecipeError, all_at_once, must_be
 from headstart.files import written_aside
 from headstart.recipe_defaults import (
     COMPUTED_WEIGHTS,
+    EMA_DECAY,
     FINE_TUNING,
     PROBE_EPOCHS,
     following_defaults,
@@ -317,7 +318,7 @@ class Recipe(BaseModel):
     label_weights: Text | None = _field(
         None, "weight of each head's loss where --label names several, e.g. mask=1,age=2 [1 each]", group="Training"
     )
-    ema_decay: Fraction = _field(0.998, "decay of the weights' moving average; 0 turns it off", group="Training")
+    ema_decay: Fraction = _field(EMA_DECAY, "decay of the weights' moving average; 0 turns it off", group="Training")
     loss: Literal[
         "cross_entropy", "focal", "soft_f1", "bce", "mse", "l1", "smooth_l1", "wing", "soft_wing", "simcc"
     ] = _field(

@@ -75,6 +75,9 @@ WITHOUT_FLOOR: Final = ("constant", "step", "multi_step", "exponential", "one_cy
 FINE_TUNING: Final[dict[str, Any]] = {"epochs": 8, "batch_size": 32, "patience": 5}
 """What holds where more than a head on cached features trains."""
 
+EMA_DECAY: Final = 0.998
+"""Decay of the moving average of the weights, which fine-tuning keeps."""
+
 PROBE_EPOCHS: Final = 60
 """Epochs of a head on cached features."""
 
@@ -235,7 +238,12 @@ def _unheeded_on_features(settings: Mapping[str, Any]) -> dict[str, str]:
     if not trains_head_on_features(settings):
         return {}
     only = "fine-tuning: only a head on cached features is trained"
-    return {name: only for name in ("cutmix", "mixup", "layer_decay") if settings.get(name)}
+    found = {name: only for name in ("cutmix", "mixup", "layer_decay") if settings.get(name)}
+    if settings.get("ema_decay") not in (None, 0, EMA_DECAY):
+        found["ema_decay"] = only
+    if settings.get("compile") == "on":
+        found["compile"] = only
+    return found
 
 
 def _unheeded_by_schedule(settings: Mapping[str, Any]) -> dict[str, str]:
