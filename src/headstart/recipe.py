@@ -404,6 +404,11 @@ class Recipe(BaseModel):
         stages = (stage.partition("=") for stage in self.unfreeze_later)
         return tuple(sorted((int(epoch), what) for epoch, _, what in stages))
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What is fine-tuned at one time or another, in order."""
+        return (self.unfreeze, *(what for _, what in self.later_stages))
+
     @model_validator(mode="after")
     def _fold_is_one_of_the_folds(self) -> Self:
         if self.fold is not None and self.fold > (self.folds or 0):

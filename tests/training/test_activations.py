@@ -71,6 +71,22 @@ def test_views_are_taken_in_turn_by_the_epochs(finished_run, found, tmp_path):
     assert not np.array_equal(first, second)
 
 
+def test_what_is_frozen_in_all_stages_is_kept_through_them(finished_run, found, tmp_path):
+    stages = {"unfreeze": "none", "unfreeze_later": "2=1,3=2", "batch_norm": "frozen"}
+    whole = _trained(finished_run, found, tmp_path / "whole", is_kept=False, **stages)
+    kept = _trained(finished_run, found, tmp_path / "kept", is_kept=True, **stages)
+    ours, theirs = kept.network.state_dict(), whole.network.state_dict()
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-4) for name in ours)
+    before = load_bundle(finished_run.path / "probe").network.state_dict()
+    blocks = [f"backbone.{block[0]}" for block in kept.network.blocks]
+    assert [ours[name].equal(before[name]) for name in blocks[-3:]] == [True, False, False]
+
+
+def test_stages_that_come_to_the_whole_network_keep_nothing(finished_run, found):
+    recipe, task, network, samples, store = _parts(finished_run, found, unfreeze_later="2=all")
+    assert keep_activations(network, samples, store, recipe, task=task) is None
+
+
 def test_one_pass_is_enough_where_no_view_differs(finished_run, found):
     recipe, task, network, samples, store = _parts(finished_run, found, views=4)
     kept = keep_activations(network, samples, store, recipe, task=task)

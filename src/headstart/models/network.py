@@ -148,8 +148,8 @@ class Network(nn.Module):
         """Freeze the whole backbone; the head stays trainable."""
         self.unfreeze("none")
 
-    def unfreeze(self, what: str | int) -> None:
-        """Choose what of the backbone trains; the head always does.
+    def unfreeze(self, *what: str | int) -> None:
+        """Choose what of the backbone trains (of several: what any of them names); the head always does.
 
         A frozen part has no gradients, and stays in eval mode in ``train()`` (its BatchNorm statistics stand still).
 
@@ -160,7 +160,7 @@ class Network(nn.Module):
         Raises:
             RecipeError: There are fewer blocks, or no parameter has such a name.
         """
-        trainable = set(self.trainable_names(str(what)))
+        trainable = {name for one in what for name in self.trainable_names(str(one))}
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(name in trainable)
             if name not in trainable:

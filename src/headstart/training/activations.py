@@ -65,7 +65,7 @@ def keep_activations(
         network: Unfrozen as it will train.
         samples: Of training and of validation, as the task gives them.
         store: The pixels.
-        recipe: ``unfreeze``, ``views``, the augmentation, ``cache_gb``, ``epochs``.
+        recipe: ``stages``, ``views``, the augmentation, ``cache_gb``, ``epochs``.
         task: Draws the views.
         among: Samples that are run in place of both splits, with theirs among them: with folds all that are in some
             fold, so that all folds share what is kept.
@@ -74,12 +74,14 @@ def keep_activations(
         None where the network trains from its first block on, where photos change with every epoch, or where the
         activations would not fit; said where a setting would change that.
     """
-    if recipe.unfreeze == "all" or recipe.unfreeze_later or recipe.num_devices > 1 or recipe.cutmix or recipe.mixup:
+    if "all" in recipe.stages or recipe.num_devices > 1 or recipe.cutmix or recipe.mixup:
         return None
     if not (recipe.views or task.policy.is_identity):
         say("The frozen blocks run in every epoch, as photos are augmented anew; --views 4 would keep four of each.")
         return None
+    network.unfreeze(*recipe.stages)  # kept is what is frozen in all of them
     cut = find_cut(network)
+    network.unfreeze(recipe.unfreeze)
     if cut is None:
         return None
     num_views = max(num_fixed_views(recipe, task), 1)

@@ -119,10 +119,7 @@ class FineTuning:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """Make the optimizer over all that will ever train; what is still frozen has no gradients yet."""
         network, recipe = self.network, self.recipe
-        stages = [recipe.unfreeze, *(what for _, what in recipe.later_stages)]  # also of epochs that come by --resume
-        names = {name for what in dict.fromkeys(stages) for name in network.trainable_names(what)}
-        for name, parameter in network.backbone.named_parameters():
-            parameter.requires_grad_(name in names)
+        network.unfreeze(*recipe.stages)  # also of epochs that come by --resume
         groups = parameter_groups(
             network.named_parameters(),
             weight_decay=recipe.weight_decay,
