@@ -84,7 +84,15 @@ def test_without_a_probe_the_least_is_an_epoch_of_the_last_blocks():
 
 
 def test_smaller_pictures_keep_their_shape():
-    assert smaller_sizes((280, 210)) == [(192, 144), (160, 120)]
+    assert smaller_sizes((280, 210)) == [(224, 168), (192, 144), (160, 120)]
+    assert smaller_sizes((380, 380))[0] == (288, 288)
+
+
+def test_a_budget_that_cannot_be_kept_says_what_it_would_take():
+    late = "too short: what cannot be left out takes about 24 s, and 9 s are left"
+    for work in (WORK, replace(WORK, what="none")):
+        assert choose_plan(9, MEASURED, work).words[-1] == late
+        assert not any("too short" in line for line in choose_plan(60, MEASURED, work).words)
 
 
 def test_measuring_leaves_the_network_as_it_was_and_times_every_size(finished_run, monkeypatch):

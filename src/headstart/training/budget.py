@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LEAST_EPOCHS: Final = 3
 """Fine-tuning of fewer epochs is warm-up and little else."""
 
-SMALLER: Final = (192, 160)
+SMALLER: Final = (288, 224, 192, 160)
 """Sides of smaller pictures to try, where the network's own are larger."""
 
 LAST_BLOCKS: Final = 2
@@ -118,12 +118,15 @@ def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan
         >>> choose_plan(60, measured, work).settings
         {'unfreeze': 'none', 'epochs': 0}
     """
-    if work.can_probe and (work.what == "none" or not work.most_epochs):
-        return Plan({}, ("budget: the head alone, as the recipe has it: nothing in it takes longer in more time",))
     num_passed = work.num_train * (1 + work.num_views) + work.num_others
     passes = num_passed * measured.forward if work.can_probe else 0.0
-    scoring = work.num_others * measured.forward
-    left = seconds_left * MARGIN - passes - scoring - CLOSING_SECONDS
+    least = passes + work.num_others * measured.forward + CLOSING_SECONDS
+    late = f"too short: what cannot be left out takes about {least:.0f} s, and {max(seconds_left, 0):.0f} s are left"
+    is_late = (late,) if seconds_left < least else ()
+    if work.can_probe and (work.what == "none" or not work.most_epochs):
+        words = "budget: the head alone, as the recipe has it: nothing in it takes longer in more time"
+        return Plan({}, (words, *is_late))
+    left = seconds_left * MARGIN - least
     told = f"the step takes {1000 * measured.step:.0f} ms an image here, {max(left, 0):.0f} s are left for fine-tuning"
     given_up: list[str] = []
     for candidate, step, words in _candidates(measured, work):
@@ -135,10 +138,11 @@ def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan
             return Plan(settings, (chosen, *_left_out(given_up)))
         given_up.append(f"{words} (fits {max(epochs, 0)} epochs)")
     if work.can_probe:
-        return Plan({"unfreeze": "none", "epochs": 0}, (f"budget: the head alone ({told})", *_left_out(given_up)))
+        words = (f"budget: the head alone ({told})", *_left_out(given_up), *is_late)
+        return Plan({"unfreeze": "none", "epochs": 0}, words)
     *_, (candidate, _, words) = _candidates(measured, work)
     chosen = f"budget: {words}, one epoch, stopped in time ({told})"
-    return Plan(candidate | {"epochs": min(1, work.most_epochs)}, (chosen, *_left_out(given_up)))
+    return Plan(candidate | {"epochs": min(1, work.most_epochs)}, (chosen, *_left_out(given_up), *is_late))
 
 
 def _candidates(measured: Measured, work: Workload) -> Iterator[tuple[dict[str, Any], float, str]]:
@@ -163,7 +167,7 @@ def smaller_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
 
     Examples:
         >>> smaller_sizes((224, 224)), smaller_sizes((280, 210)), smaller_sizes((96, 96))
-        ([(192, 192), (160, 160)], [(192, 144), (160, 120)], [])
+        ([(192, 192), (160, 160)], [(224, 168), (192, 144), (160, 120)], [])
     """
     factors = [side / max(image_size) for side in SMALLER if side < max(image_size)]
     return [(round(image_size[0] * factor), round(image_size[1] * factor)) for factor in factors]

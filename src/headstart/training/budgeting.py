@@ -79,7 +79,8 @@ def _chosen(
     together = num_runs * num_tests * measured.forward + CLOSING_SECONDS if num_runs > 1 else 0.0
     seconds = read_budget(str(recipe.budget)) - together
     plan = choose_plan((seconds - (time.monotonic() - started)) / num_runs, measured, work)
-    closing = work.num_others * measured.forward + CLOSING_SECONDS
+    # the epoch that the deadline cuts off is still validated
+    closing = (work.num_validation + work.num_others) * measured.forward + CLOSING_SECONDS
     end = seconds if num_runs > 1 else seconds - closing
     settings = plan.settings
     if settings.get("unfreeze") == "none" and not settings["epochs"] and not recipe.probe_epochs:
