@@ -85,6 +85,25 @@ def test_a_stop_between_the_last_step_and_validation_adds_no_step(finished_run, 
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
+def test_a_kill_in_validation_loses_no_step_where_validation_takes_long(finished_run, data, tmp_path):
+    def killed():
+        raise RuntimeError("killed")
+
+    settings = {"epochs": 2, "checkpoint_seconds": 100}
+    whole = _tuning(finished_run, data, tmp_path / "whole", **settings)
+    whole.run()
+    first = _tuning(finished_run, data, tmp_path / "parts", **settings)
+    first._validation_seconds, first._validate = 101.0, killed
+    with pytest.raises(RuntimeError, match="killed"):
+        first.run()
+    second = _tuning(finished_run, data, tmp_path / "parts", **settings)
+    second._restore()
+    assert second.counters.step == second.steps_per_epoch
+    second.run()
+    pairs = zip(whole.network.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
 def _stop_after(tuning, num_steps):
     """Interrupt a training after some steps, as Ctrl-C does."""
     step, done = tuning.train_step, []

@@ -25,14 +25,15 @@ def _features(num_samples, seed):
     return TargetFeatures.from_arrays(features.astype(np.float32), (torch.from_numpy(labels),), samples)
 
 
-def _fit(**settings):
+def _fit(make_task=Classification, checkpoint=None, on_epoch=lambda _: None, **settings):
     torch.manual_seed(0)
-    head = ClassificationHead(8, 3)
     recipe = make_recipe({"probe_epochs": 15, "probe_lr": 0.03} | settings)
-    task = Classification(recipe)
+    layers = {"hidden": recipe.head_hidden, "norm": recipe.head_norm, "dropout": recipe.dropout}
+    head = ClassificationHead(8, 3, **layers)
     return head, fit_probe(
-        head, [_features(300, 1)], _features(200, 2), probe_recipe(recipe), task=task, contract=CONTRACT
-    )
+        head, [_features(300, 1)], _features(200, 2), probe_recipe(recipe), task=make_task(recipe), contract=CONTRACT,
+        checkpoint=checkpoint, on_epoch=on_epoch,
+    )  # fmt: skip
 
 
 def test_the_probe_learns_separable_classes():
@@ -96,6 +97,75 @@ def test_weights_that_the_last_step_spoils_are_trained_again(capsys):
     assert "epoch 1: it is done again at half the learning rate" in "".join(capsys.readouterr())
     assert result.scores["accuracy"] > 0.9
     assert result.rows[0]["lr"] == pytest.approx(0.1)
+
+
+STOPPED = {
+    "unfreeze": "none",
+    "epochs": 12,
+    "lr": 0.01,
+    "head_hidden": "6",
+    "head_norm": True,
+    "dropout": 0.3,
+    "batch_size": 64,
+    "monitor": "log_loss",
+}
+"""A head with all that has a state: norm, moments, the draws of dropout."""
+
+
+def _without_times(rows):
+    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def _assert_same(first, second):
+    (head, result), (other_head, other) = first, second
+    assert _without_times(result.rows) == _without_times(other.rows)
+    assert (result.epoch, result.scores) == (other.epoch, other.scores)
+    pairs = zip(head.state_dict().values(), other_head.state_dict().values(), strict=True)
+    assert all(torch.equal(one, same) for one, same in pairs)
+
+
+class _Stopping(Classification):
+    """Interrupts training in the loss of one step."""
+
+    def __init__(self, recipe, at):
+        super().__init__(recipe)
+        self.left = at
+
+    def loss(self, head, outputs, targets):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return super().loss(head, outputs, targets)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "schedule": "plateau", "patience": 2}])
+def test_ctrl_c_in_the_middle_of_an_epoch_of_the_head_loses_no_earlier_one(tmp_path, changes):
+    whole, file, seen = _fit(**STOPPED | changes), tmp_path / "last.safetensors", []
+    with pytest.raises(KeyboardInterrupt):
+        _fit(lambda recipe: _Stopping(recipe, at=5 * 6 + 3), checkpoint=file, on_epoch=seen.append, **STOPPED | changes)
+    assert len(seen) == 6
+    again = _fit(checkpoint=file, on_epoch=seen.append, **STOPPED | changes)
+    _assert_same(whole, again)
+    assert _without_times(seen[6:]) == _without_times(whole[1].rows)
+
+
+def test_a_kill_in_the_head_goes_on_from_the_last_epoch_that_was_written_down(tmp_path):
+    class Killed(Exception):  # noqa: N818 - it stands for a signal that nothing can catch
+        pass
+
+    def killed(row):
+        if row["epoch"] == 8:
+            raise Killed
+
+    settings, file = STOPPED | {"checkpoint_seconds": 1e-9}, tmp_path / "last.safetensors"
+    with pytest.raises(Killed):
+        _fit(checkpoint=file, on_epoch=killed, **settings)
+    _assert_same(_fit(**settings), _fit(checkpoint=file, **settings))
+
+
+def test_a_head_that_trains_for_seconds_writes_nothing_down(tmp_path):
+    _fit(checkpoint=tmp_path / "last.safetensors", **STOPPED)
+    assert not list(tmp_path.iterdir())
 
 
 class _WithoutGradient(torch.autograd.Function):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import nn
 
+from headstart.data.shards import NO_ROOM
 from headstart.files import write_json
 from headstart.models.inference import BATCH_SIZE, InferenceLog, MapsFor, iterate_outputs
 from headstart.progress import track
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 _VIEW_SETTINGS = {name for name, field in Recipe.model_fields.items() if group_of(field) == "Augmentation"} | {"seed"}
 """Settings that an augmented view depends on."""
 
-SYNC_EVERY = 32
-"""Batches between two points from which a broken pass goes on (2,048 images: seconds of work)."""
+SYNC_SECONDS = 10.0
+"""Seconds of work between two points from which a broken pass goes on."""
 
 
 @dataclass(frozen=True)
@@ -207,20 +209,40 @@ def _fill(
         network, store, records, what="features", boxes=boxes, maps_for=None if view is None else view.maps_for,
         part=part, first_batch=num_done, num_threads=num_threads, log=log,
     )  # fmt: skip
+    synced = time.monotonic()
     with track("computing features" if view is None else view.title, len(records)) as advance:
         advance(num_done * BATCH_SIZE)
         for batch, rows in enumerate(passes, num_done):
             if values is None:
-                values = open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(records), *rows.shape[1:]))
+                values = _new_array(partial, (len(records), *rows.shape[1:]))
             values[batch * BATCH_SIZE : batch * BATCH_SIZE + len(rows)] = rows
             advance(len(rows))
-            if (batch + 1) % SYNC_EVERY == 0:
+            if time.monotonic() - synced > SYNC_SECONDS:
                 values.flush()
                 write_json(progress, {"batches": batch + 1, "records": len(records)})
+                synced = time.monotonic()
     if values is not None:
         values.flush()
     os.replace(partial, path)  # noqa: PTH105 - the atomic call, by its own name
     progress.unlink(missing_ok=True)
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Make a file of zeros that has its room on the disk: a page that finds none later would end the process.
+
+    Raises:
+        OSError: The disk is too full.
+    """
+    values = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                path.unlink()
+                raise
+    return values
 
 
 def _num_batches_done(partial: Path, progress: Path, *, num_records: int) -> int:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 
 _PROBE_SPLITS = ("train", "validation")
+_PROBE_LAST = Path("probe", "last.safetensors")  # where the head stands while it trains
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def _first_stage(
         extra={"stage": content["stage"]},
     )  # fmt: skip
     write_json(record, content)
+    (folder / _PROBE_LAST).unlink(missing_ok=True)
     if content["scores"]:
         how = f"with {recipe.backbone} frozen (epoch {content['epoch']})"
         how = how if content["stage"] == "probe" else f"of {recipe.from_run}, from which this run goes on"
@@ -179,7 +181,7 @@ def _probe(
     history = History(folder, task.score_names)
     result = fit_probe(
         network.head, views, validation, probe_recipe(recipe), task=task, contract=network.contract,
-        on_epoch=history.append,
+        on_epoch=history.append, checkpoint=folder / _PROBE_LAST,
     )  # fmt: skip
     history.close()
     if not result.scores:

@@ -114,6 +114,7 @@ class FineTuning:
         self.counters = Counters(num_parts=recipe.accumulate)
         self.deadline: float | None = None
         self._last_saved = time.monotonic()
+        self._validation_seconds = 0.0
         self._is_unfrozen = self._has_diverged = self._has_probed = False
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -175,7 +176,7 @@ class FineTuning:
         num_left, batch_size = self.steps_per_epoch - counters.step, self.batch_size
         with track(
             f"epoch {counters.epoch + 1}/{self.recipe.epochs}",
-            min(num_left * batch_size, len(self.data.train.records) - counters.step * batch_size),
+            max(min(num_left * batch_size, len(self.data.train.records) - counters.step * batch_size), 0),
             quiet=self.fabric.global_rank > 0,
             is_said_after=True,
         ) as advance:
@@ -324,7 +325,8 @@ class FineTuning:
         """Take up the epoch again from its start at half the learning rate; the second time is the end."""
         if self.counters.lr_scale < 1:
             where = f"It came again after the learning rate had been halved, to {self._lr(self._steps_done):.2g}."
-            remedy = f"{where} Try a lower --lr, or --clip-grad 1; the best epoch's weights are kept."
+            kept = f" The best epoch's weights are kept in {self.folder / BEST}." if self.counters.best_epoch else ""
+            remedy = f"{where} Try a lower --lr, or --clip-grad 1.{kept}"
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         if self.fabric.is_global_zero:
             say(f"Training diverged: {problem}. The epoch starts again, at half the learning rate.")
@@ -338,9 +340,13 @@ class FineTuning:
         return self.counters.epoch * self.steps_per_epoch + self.counters.step
 
     def _end_epoch(self) -> None:
+        if time.monotonic() - self._last_saved + self._validation_seconds > self.recipe.checkpoint_seconds:
+            self._save()  # else a kill towards the end of validation would lose more
+        start = time.monotonic()
         with self._timed("validation"):
             # The first rank's word counts: batch norm's statistics differ, and all have to stop in the same epoch.
             scores = self.fabric.broadcast(self._validate())
+        self._validation_seconds = time.monotonic() - start
         with held_back():
             self._close_epoch(scores)
 

@@ -13,7 +13,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +26,20 @@ from headstart.errors import TrainingError, must_be
 from headstart.progress import say
 from headstart.randomness import permutation
 from headstart.recipe import Recipe
+from headstart.training.checkpoints import (
+    load_checkpoint,
+    optimizer_scalars,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    under_prefix,
+    with_prefix,
+)
 from headstart.training.counters import Counters
 from headstart.training.history import Row, epoch_row
+from headstart.training.interrupts import held_back
 from headstart.training.optimizers import are_finite, make_optimizer, parameter_groups, set_lr
-from headstart.training.schedules import Schedule
+from headstart.training.schedules import Schedule, steps_in
 from headstart.training.tasks import finite_scores
 
 if TYPE_CHECKING:
@@ -85,6 +96,7 @@ def fit_probe(
     task: Task,
     contract: InputContract,
     on_epoch: Callable[[Row], None] = lambda _: None,
+    checkpoint: Path | None = None,
 ) -> ProbeResult:
     """Train a head on features, and keep the epoch that scores best on validation.
 
@@ -96,47 +108,108 @@ def fit_probe(
         recipe: Of this stage, from ``probe_recipe``.
         task: Gives loss and scores.
         contract: How the network sees a photo.
-        on_epoch: Called with each epoch's row.
+        on_epoch: Called with each epoch's row, also with those of an earlier session.
+        checkpoint: Where training stands, written at ends of epochs, so often that no more than
+            ``recipe.checkpoint_seconds`` are lost (or one epoch, where it alone takes longer); if the file is there,
+            training goes on from it with the same bits. Nothing is written unless told.
 
     Raises:
         TrainingError: The loss is no finite number, and was none at half the learning rate either.
     """
     device = next(head.parameters()).device
     views, validation = [view.to(device) for view in views], validation.to(device)
-    stage = _Probe(head, task, recipe)
-    best: ProbeResult | None = None
-    rows: list[Row] = []
-    for epoch in range(recipe.epochs):
-        start = time.perf_counter()
-        train = views[epoch % len(views)]
-        loss, lr = stage.train_epoch(train, epoch)
-        scores = finite_scores(task, _answers(head, validation.features).cpu(), validation.samples, contract)
-        seconds = time.perf_counter() - start
-        row = epoch_row("probe", epoch + 1, lr=lr, train_loss=loss, scores=scores, seconds=seconds, num=len(train))
-        rows.append(row)
+    stage = _Probe(head, task, recipe, contract=contract, checkpoint=checkpoint)
+    for row in stage.rows:
         on_epoch(row)
-        stage.counters.epoch = epoch + 1
-        if stage.counters.take_score(scores[recipe.monitor], scores[recipe.stop_by or recipe.monitor], recipe):
-            best = ProbeResult({name: value.clone() for name, value in head.state_dict().items()}, scores, epoch + 1)
-        if stage.counters.has_waited(recipe.patience):
-            break
-    kept = best or ProbeResult(dict(head.state_dict()))
-    head.load_state_dict(kept.head)
-    return ProbeResult(kept.head, kept.scores, kept.epoch, tuple(rows))
+    try:
+        while not stage.is_finished:
+            on_epoch(stage.run_epoch(views[stage.counters.epoch % len(views)], validation))
+    except KeyboardInterrupt:
+        stage.save()
+        raise
+    if stage.best:
+        head.load_state_dict(stage.best)
+    kept, counters = stage.best or dict(head.state_dict()), stage.counters
+    return ProbeResult(kept, counters.best_scores, counters.best_epoch, tuple(stage.rows))
 
 
 class _Probe:
-    """A head under training on features."""
+    """A head under training on features.
 
-    def __init__(self, head: Any, task: Task, recipe: Recipe) -> None:
-        self.head, self.task, self.recipe = head, task, recipe
+    Attributes:
+        best: The head's weights at its best epoch so far; none before the first.
+        rows: A row per epoch.
+    """
+
+    def __init__(
+        self, head: Any, task: Task, recipe: Recipe, *, contract: InputContract, checkpoint: Path | None
+    ) -> None:
+        self.head, self.task, self.recipe, self.contract = head, task, recipe, contract
         groups = parameter_groups(head.named_parameters(), weight_decay=recipe.weight_decay)
         self.optimizer = make_optimizer(groups, recipe, lr=recipe.lr)
-        self.counters = Counters()
+        self.counters, self.rows, self.best = Counters(), list[Row](), dict[str, Tensor]()
+        self._checkpoint, self._last_saved = checkpoint, time.monotonic()
+        self._before: tuple[dict[str, Any], dict[str, Any]] | None = None
+        if checkpoint is not None and checkpoint.exists():
+            self._load(checkpoint)
 
-    def train_epoch(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or training was stopped early."""
+        return self.counters.epoch >= self.recipe.epochs or self.counters.has_waited(self.recipe.patience)
+
+    def run_epoch(self, train: TargetFeatures, validation: TargetFeatures) -> Row:
+        """Train for an epoch, score it, and write down where training stands, if it is time; give its row."""
+        epoch, start = self.counters.epoch, time.perf_counter()
+        self._before = copy.deepcopy((self.head.state_dict(), self.optimizer.state_dict()))
+        loss, lr = self._train_epoch(train, epoch)
+        answers = _answers(self.head, validation.features).cpu()
+        scores = finite_scores(self.task, answers, validation.samples, self.contract)
+        seconds = time.perf_counter() - start
+        row = epoch_row("probe", epoch + 1, lr=lr, train_loss=loss, scores=scores, seconds=seconds, num=len(train))
+        with held_back():
+            self._close_epoch(row, scores)
+            is_due = time.monotonic() + seconds - self._last_saved > self.recipe.checkpoint_seconds
+            if is_due and not self.is_finished:
+                self.save()
+        return row
+
+    def _close_epoch(self, row: Row, scores: dict[str, float]) -> None:
+        counters, recipe = self.counters, self.recipe
+        self.rows.append(row)
+        counters.epoch += 1
+        if counters.take_score(scores[recipe.monitor], scores[recipe.stop_by or recipe.monitor], recipe):
+            counters.best_scores = scores
+            self.best = {name: value.clone() for name, value in self.head.state_dict().items()}
+        self._before = None
+
+    def save(self) -> None:
+        """Write down where training stands; an epoch that was cut off starts again."""
+        if self._checkpoint is None:
+            return
+        self._go_back()
+        tensors = with_prefix("head", self.head.state_dict()) | with_prefix("best", self.best)
+        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        state = {"counters": asdict(self.counters), "optimizer": optimizer_scalars(self.optimizer), "rows": self.rows}
+        save_checkpoint(self._checkpoint, tensors, state)
+        self._last_saved = time.monotonic()
+
+    def _load(self, checkpoint: Path) -> None:
+        tensors, state = load_checkpoint(checkpoint)
+        self.head.load_state_dict(under_prefix("head", tensors))
+        restore_optimizer(self.optimizer, under_prefix("optimizer", tensors), state["optimizer"])
+        device = next(self.head.parameters()).device
+        self.best = {name: tensor.to(device) for name, tensor in under_prefix("best", tensors).items()}
+        self.counters, self.rows = Counters.from_state(state["counters"]), state["rows"]
+
+    def _go_back(self) -> None:
+        """Put the head and the optimizer back to the start of the epoch under way."""
+        if self._before is not None:
+            self.head.load_state_dict(self._before[0])
+            self.optimizer.load_state_dict(self._before[1])
+
+    def _train_epoch(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
         """Train for an epoch and give its loss and last rate; one that diverges is done again at half the rate."""
-        before = copy.deepcopy((self.head.state_dict(), self.optimizer.state_dict()))
         loss, lr = self._pass(train, epoch)
         if math.isfinite(loss) and are_finite(self.head.parameters()):
             return loss, lr
@@ -147,16 +220,15 @@ class _Probe:
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         say(f"Training the head diverged in epoch {epoch + 1}: it is done again at half the learning rate.")
         self.counters.lr_scale = 0.5
-        self.head.load_state_dict(before[0])
-        self.optimizer.load_state_dict(before[1])
-        return self.train_epoch(train, epoch)
+        self._go_back()
+        return self._train_epoch(train, epoch)
 
     def _pass(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
         self.head.train()
         recipe, size = self.recipe, self.recipe.batch_size * self.recipe.accumulate
         order = torch.from_numpy(permutation(recipe.seed, stream="order", epoch=epoch, num_samples=len(train)))
         torch.manual_seed(recipe.seed + epoch)
-        starts = range(0, _end(len(train), size, recipe, has_norm=getattr(self.head, "norm", None) is not None), size)
+        starts = [number * size for number in range(steps_in(len(train), recipe))]
         schedule = Schedule(recipe, len(starts))
         total, lr, num_seen = 0.0, 0.0, 0
         for step, start in enumerate(starts):
@@ -174,13 +246,6 @@ class _Probe:
             if not math.isfinite(total):
                 break
         return total / num_seen, lr
-
-
-def _end(num_samples: int, size: int, recipe: Recipe, *, has_norm: bool) -> int:
-    """Give where an epoch's batches end: batch norm cannot learn from a last one of one sample."""
-    rest = num_samples % size
-    is_left_out = num_samples > size and rest and (recipe.drop_last or (has_norm and rest == 1))
-    return num_samples - rest if is_left_out else num_samples
 
 
 @torch.no_grad()
