@@ -9,6 +9,7 @@ import torch
 from headstart.errors import RecipeError
 from headstart.recipe import make_recipe
 from headstart.training.counters import Counters
+from headstart.training.schedule_preview import followed_rates
 from headstart.training.schedules import Schedule, is_better, plateau_factor
 
 STEPS = 10  # an epoch
@@ -157,3 +158,57 @@ def test_what_is_no_number_is_never_better():
 def test_settings_that_the_schedule_has_no_use_for_are_refused(settings, message):
     with pytest.raises(RecipeError, match=message):
         make_recipe(settings)
+
+
+def _followed(recipe, *, scores=None, num_epochs=None, scale_from=None):
+    """Give rows of a training of 8 samples, two steps an epoch, as the loop writes them; and the rates it took."""
+    schedule, rates, rows = Schedule(recipe, 2), [], []
+    scores = scores or [0.5] * recipe.epochs
+    for epoch in range(num_epochs or recipe.epochs):
+        scale = 0.5 if scale_from is not None and epoch >= scale_from else 1.0
+        rates += [schedule.rate(2 * epoch + step, scores[:epoch]) * scale for step in range(2)]
+        rows.append({"epoch": epoch + 1, "lr": rates[-1], "validation_accuracy": scores[epoch]})
+    return rows, rates
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ({"schedule": "cosine", "warmup_epochs": 1.0}, {}),
+        ({"schedule": "one_cycle"}, {"scale_from": 3}),
+        ({"schedule": "triangular", "cycle_epochs": 1}, {}),
+        ({"schedule": "plateau", "plateau_epochs": 1}, {"scores": [0.5, 0.6, 0.6, 0.7, 0.7, 0.7]}),
+        ({"schedule": "cosine"}, {"num_epochs": 3}),
+    ],
+)
+def test_the_rates_that_a_run_followed_are_found_again_step_by_step(settings, more):
+    recipe = make_recipe({"epochs": 6, "lr": 0.1, "batch_size": 4, **settings})
+    rows, rates = _followed(recipe, **more)
+    passed, found = followed_rates(recipe, rows, 8)
+    assert found == pytest.approx(rates)
+    assert passed == [(step + 1) / 2 for step in range(len(rates))]
+
+
+def test_an_extended_run_followed_one_curve_after_the_other():
+    first, whole = ({"epochs": epochs, "lr": 0.1, "batch_size": 4} for epochs in (2, 5))
+    whole = make_recipe(whole | {"epochs_before": (2,)})
+    rows, rates = _followed(whole)
+    start, before = _followed(make_recipe(first))
+    assert followed_rates(whole, start + rows[2:], 8)[1] == pytest.approx(before + rates[4:])
+
+
+def test_an_epoch_that_a_budget_cut_off_ends_where_it_ended():
+    recipe = make_recipe({"epochs": 6, "lr": 0.1, "batch_size": 4})
+    rows, rates = _followed(recipe, num_epochs=3)
+    rows[-1]["lr"] = rates[-2]
+    assert followed_rates(recipe, rows, 8)[1] == pytest.approx(rates[:-1])
+
+
+def test_rates_of_another_curve_are_not_explained():
+    recipe = make_recipe({"epochs": 6, "lr": 0.1, "batch_size": 4})
+    rows, _ = _followed(recipe)
+    rows[2]["lr"] *= 0.9
+    assert followed_rates(recipe, rows, 8) is None
+    rows, _ = _followed(recipe, num_epochs=3)
+    rows[1]["lr"] = Schedule(recipe, 2).rate(2)  # only the last epoch can have been cut off
+    assert followed_rates(recipe, rows, 8) is None

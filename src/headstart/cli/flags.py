@@ -18,7 +18,7 @@ from headstart.resolution import completed
 
 
 def with_recipe_flags(
-    command: Callable[..., Any], *, groups: Sequence[str], leave_out: Sequence[str] = ()
+    command: Callable[..., Any], *, groups: Sequence[str], leave_out: Sequence[str] = (), also: Sequence[str] = ()
 ) -> Callable[..., Any]:
     """Give the command every setting of some groups of the recipe as a flag.
 
@@ -29,6 +29,7 @@ def with_recipe_flags(
         command: Has its own parameters and ``**settings``.
         groups: Groups of the recipe, in the order of the help.
         leave_out: Settings without a flag here.
+        also: Settings of other groups with a flag, under the last of these groups.
     """
     own = [
         value
@@ -40,7 +41,8 @@ def with_recipe_flags(
         _flag(name, field, Group(group, sort_key=number))
         for number, group in enumerate(groups, 1)
         for name, field in fields.items()
-        if field.json_schema_extra["group"] == group and name not in (*leave_out, "data")
+        if (field.json_schema_extra["group"] == group or (name in also and group == groups[-1]))
+        and name not in (*leave_out, "data")
     ]
     rest = inspect.Parameter(
         "settings", inspect.Parameter.VAR_KEYWORD, annotation=Annotated[str, Parameter(show=False)]

@@ -31,4 +31,4 @@ def _schedule(
         say(f"drawing: {out}")
 
 
-schedule = with_recipe_flags(_schedule, groups=("Training",))
+schedule = with_recipe_flags(_schedule, groups=("Training",), also=("task", "unfreeze", "head"))

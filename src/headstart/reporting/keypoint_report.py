@@ -176,7 +176,7 @@ def _context(results: KeypointResults) -> dict[str, Any]:
         "marks": {"ring": draw_mark("ring", TRUE_COLOUR), "dot": draw_mark("dot", PREDICTED_COLOUR)},
         "sheet_marks": {"dot": draw_mark("dot", TRUE_COLOUR), "ring": draw_mark("ring", TRUE_COLOUR)},
         "faces": _faces(results.faces),
-        "stages": stage_charts(run.history, "nme", also=("mae", "mse")),
+        "stages": stage_charts(run, also=("mae", "mse")),
         "times": time_rows(run.seconds),
         "contact_sheet": [_sheet_image(one, number) for number, one in enumerate(results.contact_sheet, 1)],
         "pairs": [(results.layout.names[left], results.layout.names[right]) for left, right in _pairs(results.layout)],

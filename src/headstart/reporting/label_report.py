@@ -79,7 +79,7 @@ def write_label_report(results: LabelResults, path: Path) -> None:
         "concerns": concerns_of_label_run(results),
         "sections": sections_of(scored, results.mistakes),
         "mistakes": [(one, thumbnail(one.image)) for one in results.mistakes.get("", ())],
-        "stages": stage_charts(run.history, run.monitor),
+        "stages": stage_charts(run),
         "times": time_rows(run.seconds),
         "contact_sheet": [thumbnail(image) for image in results.contact_sheet],
     }

@@ -247,7 +247,8 @@ def _describe_lines(title: str, drawn: Sequence[tuple[Series, list[Point]]], *, 
     for one, points in drawn:
         first, last = (_worded(points[end][1], as_percent=as_percent) for end in (0, -1))
         parts.append(f"{one.name} from {first} to {last}")
-    return f"{title} over {max(len(points) for _, points in drawn)} epochs: {'; '.join(parts)}."
+    last = math.ceil(max(points[-1][0] for _, points in drawn))
+    return f"{title} over {last} epochs: {'; '.join(parts)}."
 
 
 def _describe_confusion(confusion: NDArray[np.integer], class_names: Sequence[str]) -> str:

@@ -35,6 +35,8 @@ class RunFacts:
         split: Sentences on how it was split, and why.
         training: What of the network was trained, a line each.
         worries: Leaks, conflicting labels and the like, from the stages that saw them.
+        rates: Of each stage, epochs passed and the learning rate then, step by step; what the history has of a stage
+            that is not there.
         was_tested: Whether the test had been scored before: the run was extended after its end.
         seconds: Stage → ``total`` and, where known, ``num_images, decode, augment, step, wait``.
         recipe: Every setting.
@@ -54,6 +56,7 @@ class RunFacts:
     split: Sequence[str] = ()
     training: Sequence[str] = ()
     worries: Sequence[Concern] = ()
+    rates: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
     was_tested: bool = False
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
@@ -67,22 +70,25 @@ class RunFacts:
         return epoch_words(self.history.filter(pl.col("stage") == "fine-tune")) if self.history.height else ""
 
 
-def stage_charts(history: pl.DataFrame, monitor: str, *, also: Sequence[str] = ()) -> list[tuple[str, list[Markup]]]:
+def stage_charts(run: RunFacts, *, also: Sequence[str] = ()) -> list[tuple[str, list[Markup]]]:
     """Draw the curves of each stage: loss, the monitored score with its best epoch, and the learning rate.
 
     Args:
-        history: As in ``RunFacts``.
-        monitor: Name of the score.
+        run: Its history, the monitored score, and rates.
         also: Further scores to draw, each ``validation_<name>`` and, where there is one, ``train_<name>``.
 
     Returns:
         A caption and its charts for each stage, in the order of the history.
     """
-    charts: list[tuple[str, list[Markup]]] = []
+    charts, history = list[tuple[str, list[Markup]]](), run.history
     for stage in history["stage"].unique(maintain_order=True) if history.height else ():
         rows = history.filter(pl.col("stage") == stage)
         epochs = counted(rows.height, "epoch")
-        charts.append((f"{stage_name(stage)}, {epochs}", _charts_of_stage(rows, monitor, also)))
+        drawn = _charts_of_stage(rows, run.monitor, also)
+        by_epoch = (rows["epoch"].to_list(), rows["lr"].to_list()) if "lr" in rows.columns else ((), ())
+        passed, rates = run.rates.get(stage, by_epoch)
+        drawn.append(line_chart("Learning rate", passed, [Series("learning rate", rates)]))
+        charts.append((f"{stage_name(stage)}, {epochs}", [chart for chart in drawn if chart]))
     return charts
 
 
@@ -146,11 +152,7 @@ def _charts_of_stage(rows: pl.DataFrame, monitor: str, also: Sequence[str]) -> l
         best = rows[score].arg_min() if is_low_better(monitor) else rows[score].arg_max()
         scores = Series(title, columns[score])
         charts.append(line_chart(title, epochs, [scores], as_percent=is_share(monitor), best=best))
-    charts += [line_chart(score_name(name), epochs, _train_and_validation(columns, name)) for name in also]
-    if "lr" in columns:
-        rate = Series("learning rate", columns["lr"])
-        charts.append(line_chart("Learning rate", epochs, [rate]))
-    return [chart for chart in charts if chart]
+    return charts + [line_chart(score_name(name), epochs, _train_and_validation(columns, name)) for name in also]
 
 
 def _train_and_validation(columns: Mapping[str, list[Any]], name: str) -> list[Series]:

@@ -80,7 +80,7 @@ def _context(results: RunResults) -> dict[str, Any]:
             history=run.history,
             monitor=run.monitor,
         ),
-        "stages": stage_charts(run.history, run.monitor),
+        "stages": stage_charts(run),
         "times": time_rows(run.seconds),
         "mistakes": [(mistake, thumbnail(mistake.image)) for mistake in results.mistakes],
         "contact_sheet": [thumbnail(image) for image in results.contact_sheet],

@@ -23,11 +23,14 @@ from headstart.reporting.run_facts import RunFacts
 from headstart.reporting.run_report import Mistake, RunResults, write_run_report
 from headstart.runs import RunFolder
 from headstart.training.history import read_history
+from headstart.training.probe_settings import probe_recipe
+from headstart.training.schedule_preview import followed_rates
 from headstart.training.tasks import Task, make_task
 from headstart.wording import counted
 
 if TYPE_CHECKING:
     from headstart.models.backbones import InputContract
+    from headstart.recipe import Recipe
     from headstart.scoring import AnyScoring, Scoring
     from headstart.training.fit import FitResult
 NUM_SHEET_PHOTOS = 6
@@ -100,7 +103,7 @@ def gather_facts(
     worries: Sequence[Concern] = (),
 ) -> RunFacts:
     """Put together what the report tells of a run of any task."""
-    facts = run.facts
+    facts, history = run.facts, read_history(run.path)
     worries = [*worries, *(Concern("The given split leaks", line) for line in facts["leaks"])]
     extensions = [one for one in facts.get("extensions", []) if one.get("test")]
     worries += [Concern("Continued after its test", word_extension(one)) for one in extensions]
@@ -111,7 +114,8 @@ def gather_facts(
         backbone=run.recipe.backbone,
         weights=" ".join([*(line.strip() for line in facts["weights"]), *_lineage(facts, table)]),
         monitor=run.recipe.monitor,
-        history=read_history(run.path),
+        history=history,
+        rates=_followed_rates(run.recipe, history, table),
         counts={"found": table.frame.height, "kept": table.kept.height, "excluded": table.excluded_counts},
         account=facts["account"],
         split=facts["split"],
@@ -124,6 +128,21 @@ def gather_facts(
         versions=facts["versions"],
         hashes=hash_files(run.path, ("table.parquet", "split.parquet", "bundle/weights.safetensors")),
     )
+
+
+def _followed_rates(
+    recipe: Recipe, history: pl.DataFrame, table: SampleTable
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Give the learning rate at each step of the stages whose curve is known."""
+    num_samples = int((table.kept["split"] == "train").sum())
+    stages = {"probe": (probe_recipe(recipe), 1), "fine-tune": (recipe, recipe.num_devices)}
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for stage, (settings, num_devices) in stages.items():
+        rows = history.filter(pl.col("stage") == stage).to_dicts()
+        curve = followed_rates(settings, rows, num_samples, num_devices=num_devices) if rows else None
+        if curve is not None:
+            found[stage] = curve
+    return found
 
 
 def _lineage(facts: Mapping[str, Any], table: SampleTable) -> list[str]:

@@ -1,10 +1,11 @@
-"""The learning rate that a recipe will follow, before there is a run: in words, as a curve of text, and as SVG."""
+"""The learning rate that a recipe will follow, before there is a run, and that a run has followed, step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import RecipeError, must_be
 from headstart.files import written_aside
@@ -32,6 +33,58 @@ def rates(recipe: Recipe, steps_per_epoch: int) -> list[float]:
     return [schedule.rate(step) for step in range(schedule.total_steps)]
 
 
+def followed_rates(
+    recipe: Recipe, rows: Sequence[Mapping[str, Any]], num_samples: int, *, num_devices: int = 1
+) -> tuple[list[float], list[float]] | None:
+    """Give the learning rate that a stage of a run has followed, at some hundred of its steps.
+
+    The curve is worked out anew and held against the rates that the history has of the epochs' last steps. Where an
+    epoch was begun again at half the rate, that holds from there on; in the last one a budget may have run out.
+
+    Args:
+        recipe: Of the stage.
+        rows: Its epochs, as in history.csv.
+        num_samples: It learned from.
+        num_devices: It was trained on.
+
+    Returns:
+        Epochs passed after each step, and rates; None where the recorded rates are of another curve, as in a run that
+        got more epochs on its way.
+
+    Examples:
+        >>> from headstart.recipe import Recipe
+        >>> recipe = Recipe(epochs=2, lr=1.0, batch_size=4, warmup_epochs=0, schedule="step", step_epochs=1)
+        >>> rows = [{"epoch": 1, "lr": 1.0}, {"epoch": 2, "lr": 0.1}]
+        >>> followed_rates(recipe, rows, 8)
+        ([0.5, 1.0, 1.5, 2.0], [1.0, 1.0, 0.1, 0.1])
+    """
+    steps, score = steps_in(num_samples, recipe, num_devices=num_devices), recipe.monitor.replace("log_loss", "loss")
+    found, scores = list[float](), [row.get(f"validation_{score}") for row in rows]
+    scores = [math.nan if one is None else float(one) for one in scores]
+    for row in rows:
+        number = int(row["epoch"])
+        planned = next((epochs for epochs in (*recipe.epochs_before, recipe.epochs) if number <= epochs), None)
+        if planned is None or len(found) != (number - 1) * steps:
+            return None
+        schedule = Schedule(recipe.model_copy(update={"epochs": planned}), steps)
+        rates = [schedule.rate((number - 1) * steps + step, scores[: number - 1]) for step in range(steps)]
+        taken = _taken(rates, float(row["lr"]))
+        if not taken:
+            return None
+        found += taken
+    places = _thinned(range(len(found))) if found else []
+    return [(place + 1) / steps for place in places], [found[place] for place in places]
+
+
+def _taken(rates: Sequence[float], last: float) -> list[float]:
+    """Give the rates of an epoch up to the one that it ended with, halved where that was; none if it is not there."""
+    for scale in (1.0, 0.5):
+        at = [step for step, rate in enumerate(rates) if math.isclose(rate * scale, last, rel_tol=1e-6)]
+        if at:
+            return [rate * scale for rate in rates[: at[-1] + 1]]
+    return []
+
+
 def describe_schedule(recipe: Recipe, steps_per_epoch: int) -> list[str]:
     """Give the lines that ``headstart schedule`` prints: what is followed, the curve, and rates by epoch.
 
@@ -52,6 +105,8 @@ def describe_schedule(recipe: Recipe, steps_per_epoch: int) -> list[str]:
     if recipe.schedule == "plateau":
         drop = f"Times {recipe.gamma:g} after {recipe.plateau_epochs} epochs without a better {recipe.monitor}"
         lines += ["", f"{drop}; drawn as if that never happened."]
+    if recipe.budget is not None:
+        lines += ["", f"Drawn for {recipe.epochs} epochs; under --budget {recipe.budget} there are as many as fit."]
     return lines
 
 
