@@ -245,6 +245,25 @@ def test_three_columns_of_drawn_faces_are_learned_on_unseen_persons(tmp_path):
     assert first.select(columns).sort("path").equals(renamed)
 
 
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("label", ["mask,gender,age", "mask+gender+age"])
+def test_mask_gender_and_age_of_drawn_faces_are_told_on_unseen_persons(real_data, tmp_path, monkeypatch, label):
+    monkeypatch.setenv("HEADSTART_WEIGHTS", str(real_data / "weights"))
+    write_faces(tmp_path / "faces", count=480)
+    run = headstart.train(
+        tmp_path / "faces" / "labels.csv", out=tmp_path / "run", store_dir=str(tmp_path / "store"), device="cpu",
+        label=label, label_bins="age=40,55", group_column="person", backbone="mobilenetv2_100", image_size=160,
+        epochs=3, ema_decay=0.0,
+    )  # fmt: skip
+    kept = SampleTable.load(run.path / "table.parquet").kept
+    sides = kept.group_by("group").agg(pl.col("split").n_unique())["split"]
+    assert sides.to_list() == [1] * 40
+    test = metrics_of(run)["test"]
+    assert test["mask.accuracy"]["value"] > 0.85
+    assert test["exact"]["value"] > 2 / 12  # there are twelve combinations
+
+
 # --- combinations
 
 
