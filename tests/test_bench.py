@@ -156,6 +156,12 @@ def test_the_schedule_is_drawn_before_training_in_the_terminal_and_as_svg(finish
     assert "one-cycle: 5 epochs of 100 steps, adamw" in done.stdout
     assert "epoch 5  " in done.stdout
     assert (tmp_path / "curve.svg").read_text().startswith("<svg xmlns=")
+    for flags, line in (
+        (["--unfreeze", "none"], "after 1 epoch of warm-up: 60 epochs of 100 steps"),
+        (["--budget", "5m"], "Drawn for 24 epochs; under --budget 5m there are as many as fit."),
+    ):
+        done = subprocess.run([*command[:4], *flags], capture_output=True, text=True, check=True)
+        assert line in done.stdout
     of_run = [sys.executable, "-m", "headstart", "schedule", str(finished_run.path)]
     done = subprocess.run(of_run, capture_output=True, text=True, check=True)
     assert f"3 epochs of {-(-210 // SMALL_RUN['batch_size'])} steps" in done.stdout

@@ -124,10 +124,15 @@ def test_settings_that_classification_does_not_heed_are_refused(settings, messag
         make_recipe(settings, flags=settings)
 
 
-@pytest.mark.parametrize("settings", [{"cutmix": 0.5}, {"mixup": 0.2}, {"layer_decay": 0.7}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"cutmix": 0.5}, {"mixup": 0.2}, {"layer_decay": 0.7}, {"ema_decay": 0.9}, {"compile": "on"}],
+    ids=str,
+)
 def test_what_a_head_on_cached_features_cannot_heed_is_refused(settings):
     name, value = next(iter(settings.items()))
-    with pytest.raises(RecipeError, match=f"{name} must be left out without fine-tuning: only a head .*; got {value}"):
+    message = f"{name} must be left out without fine-tuning: only a head .*; got {value!r}"
+    with pytest.raises(RecipeError, match=message):
         make_recipe(settings | {"unfreeze": "none"})
     assert getattr(make_recipe(settings | {"unfreeze": "none", "unfreeze_later": "2=all"}), name) == value
 

@@ -105,7 +105,7 @@ def describe_schedule(recipe: Recipe, steps_per_epoch: int) -> list[str]:
     if recipe.schedule == "plateau":
         drop = f"Times {recipe.gamma:g} after {recipe.plateau_epochs} epochs without a better {recipe.monitor}"
         lines += ["", f"{drop}; drawn as if that never happened."]
-    if recipe.budget is not None:
+    if recipe.budget is not None and not recipe.trains_only_head:
         lines += ["", f"Drawn for {recipe.epochs} epochs; under --budget {recipe.budget} there are as many as fit."]
     return lines
 
