@@ -11,6 +11,7 @@ from headstart.data.table import SampleTable
 from headstart.errors import TrainingError
 from headstart.models.bundle import load_bundle
 from headstart.preparation import reopen
+from headstart.training.checkpoints import load_checkpoint
 from headstart.training.fit import make_fabric, samples_of
 from headstart.training.history import History
 from headstart.training.loop import FineTuning, TrainingData, share_of_rank
@@ -117,6 +118,25 @@ def _stop_after(tuning, num_steps):
     tuning.train_step = counted
     with pytest.raises(KeyboardInterrupt):
         tuning.run()
+
+
+def test_a_run_that_diverged_for_good_is_taken_up_at_its_best_epoch(finished_run, data, tmp_path):
+    class Diverging(Classification):
+        steps = 0
+
+        def loss(self, head, outputs, targets):
+            self.steps += 1
+            return super().loss(head, outputs, targets) * (float("nan") if self.steps > 9 else 1.0)
+
+    first = _tuning(finished_run, data, tmp_path, epochs=3)
+    first.task = Diverging(first.recipe)
+    with pytest.raises(TrainingError, match=r"clip-grad 1\. headstart train --resume \S+ makes a model of the best"):
+        first.run()
+    counters = _tuning(finished_run, data, tmp_path, epochs=3).run()
+    assert (counters.finished, counters.best_epoch, counters.epoch) == (True, 1, 1)
+    assert counters.stopped == "the loss was nan in epoch 2, step 1"
+    best = load_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[0]
+    assert all(value.isfinite().all() for value in best.values())
 
 
 def test_a_loss_that_diverges_once_goes_on_from_the_epochs_start_at_half_the_rate(finished_run, data, tmp_path):

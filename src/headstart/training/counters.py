@@ -32,6 +32,7 @@ class Counters:
         num_parts: Parts in which a batch is sent through the network.
         is_compiled: Whether the network was compiled; None before that was decided.
         finished: Training has ended: all epochs done, or stopped early.
+        stopped: Why it ended, where it diverged for good after an epoch that is worth keeping.
         seconds: Seconds by part over all sessions.
         num_images: Training images processed over all sessions.
         planned_epochs: Epochs that the run was to have when this was written; more of them extend it.
@@ -53,6 +54,7 @@ class Counters:
     num_parts: int = 1
     is_compiled: bool | None = None
     finished: bool = False
+    stopped: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: int = 0
     planned_epochs: int = 0

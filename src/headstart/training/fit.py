@@ -110,6 +110,8 @@ def fit(
     _launch(recipe, folder, store, deadline)
     counters = load_checkpoint(folder / "checkpoints" / LAST)[1]["counters"]
     seconds["fine-tune"], num_images["fine-tune"] = counters["seconds"], counters["num_images"]
+    if counters.get("stopped"):
+        notes += (f"Training diverged at half the learning rate, too, and was stopped: {counters['stopped']}.",)
     best = counters["best_score"]
     fine_tune_wins = best is not None and is_better(best, before.get(monitor), monitor=monitor)
     if fine_tune_wins:

@@ -149,7 +149,8 @@ class FineTuning:
             The counters. The best epoch's weights are in ``checkpoints/best.safetensors``.
 
         Raises:
-            TrainingError: The loss is no longer a number; the last good checkpoint stays.
+            TrainingError: The loss is no longer a number; the last good checkpoint stays, and a run that is taken up
+                again ends with its best epoch.
         """
         self._restore()
         if self.deadline is not None:  # what was spent before the run was cut off counts
@@ -325,8 +326,12 @@ class FineTuning:
         """Take up the epoch again from its start at half the learning rate; the second time is the end."""
         if self.counters.lr_scale < 1:
             where = f"It came again after the learning rate had been halved, to {self._lr(self._steps_done):.2g}."
-            kept = f" The best epoch's weights are kept in {self.folder / BEST}." if self.counters.best_epoch else ""
-            remedy = f"{where} Try a lower --lr, or --clip-grad 1.{kept}"
+            remedy = f"{where} Try a lower --lr, or --clip-grad 1."
+            if self.counters.best_epoch:
+                self._load(self.folder / EPOCH)
+                self.counters.finished, self.counters.stopped = True, problem
+                self._save()
+                remedy += f" headstart train --resume {self.folder.parent} makes a model of the best epoch there was."
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         if self.fabric.is_global_zero:
             say(f"Training diverged: {problem}. The epoch starts again, at half the learning rate.")
