@@ -4,7 +4,8 @@ All fine-tune MobileNetV2 from the same ImageNet weights on the scenes set, with
 validation, and are scored on the set's own test. The tutorial is plain PyTorch as it is taught (ImageFolder, random
 resized crop and flip, AdamW at 1e-3 with a cosine, 6 epochs, all layers); fastai runs ``fine_tune(5)``. Every process
 is charged whole: imports, data, network, training. A contestant's curve is its best validation accuracy by time; what
-counts is the test accuracy of the weights that validation picked.
+counts is the test accuracy of the weights that validation picked, if they stood when the better peer ended; else the
+validation accuracy of what stood by then.
 
 A seed takes about an hour on two cores. With ``--curves FOLDER`` every finished curve is kept there, and a run that
 was cut off goes on after it.
@@ -65,7 +66,8 @@ class Curve:
         """
         if self.seconds_to(self.best) <= rival.seconds:
             return self.test - rival.test, "the test"
-        return max(accuracy for seconds, accuracy in self.points if seconds <= rival.seconds) - rival.best, "validation"
+        by_then = (accuracy for seconds, accuracy in self.points if seconds <= rival.seconds)
+        return max(by_then, default=0.0) - rival.best, "validation"
 
     def seconds_to(self, accuracy: float) -> float:
         """Give when it reached an accuracy; infinite where it never did."""

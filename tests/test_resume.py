@@ -11,6 +11,10 @@ import pytest
 from safetensors.torch import load_file
 
 from headstart import pipeline
+from headstart.errors import TrainingError
+from headstart.training.history import read_history
+from headstart.training.loop import FineTuning, _DivergedError
+from headstart.training.probe import _Probe
 from renumbered_store import renumber_store
 from small_run import SMALL_RUN
 
@@ -67,6 +71,51 @@ def test_a_run_whose_store_was_renumbered_between_two_sessions_ends_with_the_sam
     pipeline.resume(run)
     for whole, resumed in zip(_weights(finished_run.path), _weights(run), strict=True):
         assert all(whole[name].equal(resumed[name]) for name in whole)
+
+
+def test_a_run_that_was_stopped_in_its_head_goes_on_with_it(digits, tmp_path, monkeypatch):
+    settings = SMALL_RUN | {"unfreeze": "none", "epochs": 6, "batch_size": 32}
+    whole = pipeline.train(digits, out=tmp_path / "whole", **settings)
+    run_epoch, epochs = _Probe.run_epoch, []
+
+    def stopped(self, *data):
+        epochs.append(self.counters.epoch)
+        if len(epochs) == 4:
+            raise KeyboardInterrupt
+        return run_epoch(self, *data)
+
+    monkeypatch.setattr(_Probe, "run_epoch", stopped)
+    with pytest.raises(KeyboardInterrupt, match="Nothing is lost"):
+        pipeline.train(digits, out=tmp_path / "run", **settings)
+    assert (tmp_path / "run" / "probe" / "last.safetensors").exists()
+    run = pipeline.resume(tmp_path / "run")
+    assert epochs == [0, 1, 2, 3, 3, 4, 5]
+    assert not (tmp_path / "run" / "probe" / "last.safetensors").exists()
+    ours, theirs = (load_file(one.path / "bundle" / "weights.safetensors") for one in (run, whole))
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    assert read_history(run.path).height == 6
+
+
+def test_a_run_that_diverged_for_good_ends_with_its_best_epoch_and_says_so(digits, tmp_path, monkeypatch, capsys):
+    take_step, problem = FineTuning.train_step, "the loss was nan in epoch 2, step 1"
+
+    def diverging(self, batch):
+        if self.counters.epoch == 1:
+            self._has_diverged = True
+            raise _DivergedError(problem)
+        take_step(self, batch)
+
+    monkeypatch.setattr(FineTuning, "train_step", diverging)
+    with pytest.raises(TrainingError, match=f"got '{problem}'.* --resume RUN it ends with the best epoch"):
+        pipeline.train(digits, out=tmp_path / "run", **SMALL_RUN)
+    monkeypatch.undo()
+    capsys.readouterr()
+    run = pipeline.resume(tmp_path / "run")
+    note = f"Training diverged at half the learning rate, too, and was stopped: {problem}."
+    assert note in capsys.readouterr().out
+    assert note in (run.path / "report.html").read_text(encoding="utf-8")
+    assert read_history(run.path).filter(stage="fine-tune").height == 1
+    assert all(value.isfinite().all() for value in load_file(run.path / "bundle" / "weights.safetensors").values())
 
 
 @pytest.mark.slow

@@ -75,7 +75,9 @@ def train_folds(
         say(describe_fold(own, number, len(runs)))
         with run.timed(f"fold {number}"), fold_run.held():
             deadline = None if end is None else deadline_of_fold(run, fold_run, end, num_left=len(runs) - number + 1)
-            _, scoring = train_one(fold_run, deepcopy(network), replace(found, table=own), deadline=deadline)
+            fitted, scoring = train_one(fold_run, deepcopy(network), replace(found, table=own), deadline=deadline)
+        for note in fitted.notes:
+            say(note)
         say(scoring.describe()[-1].replace("test:", f"fold {number}/{len(runs)}, held out:", 1))
     with run.timed("evaluation"):
         scoring = _score(run, runs, network, found)

@@ -90,6 +90,8 @@ def test_smaller_pictures_keep_their_shape():
 
 def test_a_budget_that_cannot_be_kept_says_what_it_would_take():
     late = "too short: what cannot be left out takes about 24 s, and 9 s are left"
+    shared = replace(WORK, num_folds=5)
+    assert "takes about 64 s, and 45 s are left" in choose_plan(9, MEASURED, shared).words[-1]  # one pass for all five
     for work in (WORK, replace(WORK, what="none")):
         assert choose_plan(9, MEASURED, work).words[-1] == late
         assert not any("too short" in line for line in choose_plan(60, MEASURED, work).words)

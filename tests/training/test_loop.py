@@ -130,13 +130,22 @@ def test_a_run_that_diverged_for_good_is_taken_up_at_its_best_epoch(finished_run
 
     first = _tuning(finished_run, data, tmp_path, epochs=3)
     first.task = Diverging(first.recipe)
-    with pytest.raises(TrainingError, match=r"clip-grad 1\. headstart train --resume \S+ makes a model of the best"):
+    with pytest.raises(TrainingError, match=r"clip-grad 1\. With headstart train --resume RUN it ends"):
         first.run()
     counters = _tuning(finished_run, data, tmp_path, epochs=3).run()
     assert (counters.finished, counters.best_epoch, counters.epoch) == (True, 1, 1)
     assert counters.stopped == "the loss was nan in epoch 2, step 1"
     best = load_checkpoint(tmp_path / "checkpoints" / "best.safetensors")[0]
     assert all(value.isfinite().all() for value in best.values())
+    longer = _tuning(finished_run, data, tmp_path, epochs=4)
+    longer.task = Diverging(longer.recipe)
+    longer.task.steps = 9
+    with pytest.raises(TrainingError, match="With headstart train --resume RUN it ends with the best epoch"):
+        longer.run()
+    counters = _tuning(finished_run, data, tmp_path, epochs=4).run()
+    assert (counters.finished, counters.epoch, counters.stopped[:12]) == (True, 1, "the loss was")
+    counters = _tuning(finished_run, data, tmp_path, epochs=5).run()
+    assert (counters.finished, counters.epoch, counters.stopped) == (True, 5, "")
 
 
 def test_a_loss_that_diverges_once_goes_on_from_the_epochs_start_at_half_the_rate(finished_run, data, tmp_path):

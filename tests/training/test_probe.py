@@ -125,17 +125,27 @@ def _assert_same(first, second):
 
 
 class _Stopping(Classification):
-    """Interrupts training in the loss of one step."""
+    """Interrupts training in the loss of one step, which may have been no number in another."""
 
-    def __init__(self, recipe, at):
+    def __init__(self, recipe, at=None, nan_at=None):
         super().__init__(recipe)
-        self.left = at
+        self.at, self.nan_at, self.steps = at, nan_at, 0
 
     def loss(self, head, outputs, targets):
-        self.left -= 1
-        if not self.left:
+        self.steps += 1
+        if self.steps == self.at:
             raise KeyboardInterrupt
-        return super().loss(head, outputs, targets)
+        return super().loss(head, outputs, targets) * (float("nan") if self.steps == self.nan_at else 1.0)
+
+
+def _noted(tasks):
+    """Make a task that only counts its steps, and note it."""
+
+    def make(recipe):
+        tasks.append(_Stopping(recipe))
+        return tasks[-1]
+
+    return make
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "schedule": "plateau", "patience": 2}])
@@ -144,8 +154,10 @@ def test_ctrl_c_in_the_middle_of_an_epoch_of_the_head_loses_no_earlier_one(tmp_p
     with pytest.raises(KeyboardInterrupt):
         _fit(lambda recipe: _Stopping(recipe, at=5 * 6 + 3), checkpoint=file, on_epoch=seen.append, **STOPPED | changes)
     assert len(seen) == 6
-    again = _fit(checkpoint=file, on_epoch=seen.append, **STOPPED | changes)
+    tasks = []
+    again = _fit(_noted(tasks), checkpoint=file, on_epoch=seen.append, **STOPPED | changes)
     _assert_same(whole, again)
+    assert tasks[0].steps == 5 * (len(again[1].rows) - 6)
     assert _without_times(seen[6:]) == _without_times(whole[1].rows)
 
 
@@ -160,7 +172,18 @@ def test_a_kill_in_the_head_goes_on_from_the_last_epoch_that_was_written_down(tm
     settings, file = STOPPED | {"checkpoint_seconds": 1e-9}, tmp_path / "last.safetensors"
     with pytest.raises(Killed):
         _fit(checkpoint=file, on_epoch=killed, **settings)
-    _assert_same(_fit(**settings), _fit(checkpoint=file, **settings))
+    tasks = []
+    _assert_same(_fit(**settings), _fit(_noted(tasks), checkpoint=file, **settings))
+    assert tasks[0].steps == 5 * (12 - 8)
+
+
+def test_ctrl_c_while_a_diverged_epoch_is_done_again_loses_no_bit(tmp_path):
+    file, tasks = tmp_path / "last.safetensors", []
+    whole = _fit(lambda recipe: _Stopping(recipe, nan_at=5 * 4 + 2), **STOPPED)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(lambda recipe: _Stopping(recipe, nan_at=5 * 4 + 2, at=5 * 4 + 2 + 4), checkpoint=file, **STOPPED)
+    _assert_same(whole, _fit(_noted(tasks), checkpoint=file, **STOPPED))
+    assert tasks[0].steps == 5 * (12 - 4)
 
 
 def test_a_head_that_trains_for_seconds_writes_nothing_down(tmp_path):

@@ -176,6 +176,8 @@ def _followed(recipe, *, scores=None, num_epochs=None, scale_from=None):
     [
         ({"schedule": "cosine", "warmup_epochs": 1.0}, {}),
         ({"schedule": "one_cycle"}, {"scale_from": 3}),
+        ({"schedule": "cosine", "warmup_epochs": 1.0}, {"scale_from": 0}),
+        ({"schedule": "cosine", "warmup_epochs": 1.0}, {"scale_from": 0, "num_epochs": 1}),
         ({"schedule": "triangular", "cycle_epochs": 1}, {}),
         ({"schedule": "plateau", "plateau_epochs": 1}, {"scores": [0.5, 0.6, 0.6, 0.7, 0.7, 0.7]}),
         ({"schedule": "cosine"}, {"num_epochs": 3}),

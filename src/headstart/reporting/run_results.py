@@ -135,7 +135,8 @@ def _followed_rates(
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Give the learning rate at each step of the stages whose curve is known."""
     num_samples = int((table.kept["split"] == "train").sum())
-    stages = {"probe": (probe_recipe(recipe), 1), "fine-tune": (recipe, recipe.num_devices)}
+    probe = probe_recipe(recipe).model_copy(update={"epochs_before": ()})
+    stages = {"probe": (probe, 1), "fine-tune": (recipe, recipe.num_devices)}
     found: dict[str, tuple[list[float], list[float]]] = {}
     for stage, (settings, num_devices) in stages.items():
         rows = history.filter(pl.col("stage") == stage).to_dicts()

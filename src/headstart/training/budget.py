@@ -70,6 +70,7 @@ class Workload:
         image_size: (height, width) of the network's input.
         can_probe: Whether a head on cached features can come first.
         num_views: Augmented views of each training photo that such a head learns from, each a pass more.
+        num_folds: Folds that share these passes; what is planned for, and its time, is one of them.
         what: What is to be trained at most, as ``unfreeze`` has it.
         most_epochs: Epochs to be trained at most.
     """
@@ -80,6 +81,7 @@ class Workload:
     image_size: tuple[int, int]
     can_probe: bool = True
     num_views: int = 0
+    num_folds: int = 1
     what: str = "all"
     most_epochs: int = BUDGET_EPOCHS
 
@@ -119,9 +121,10 @@ def choose_plan(seconds_left: float, measured: Measured, work: Workload) -> Plan
         {'unfreeze': 'none', 'epochs': 0}
     """
     num_passed = work.num_train * (1 + work.num_views) + work.num_others
-    passes = num_passed * measured.forward if work.can_probe else 0.0
+    passes = num_passed * measured.forward / work.num_folds if work.can_probe else 0.0
     least = passes + work.num_others * measured.forward + CLOSING_SECONDS
-    late = f"too short: what cannot be left out takes about {least:.0f} s, and {max(seconds_left, 0):.0f} s are left"
+    needed, there = (seconds * work.num_folds for seconds in (least, max(seconds_left, 0.0)))
+    late = f"too short: what cannot be left out takes about {needed:.0f} s, and {there:.0f} s are left"
     is_late = (late,) if seconds_left < least else ()
     if work.can_probe and (work.what == "none" or not work.most_epochs):
         words = "budget: the head alone, as the recipe has it: nothing in it takes longer in more time"

@@ -169,6 +169,7 @@ def _workload(network: Network, table: SampleTable, run: RunFolder, task: Task) 
         image_size=network.contract.image_size,
         can_probe=is_pooled and run.recipe.from_run is None,
         num_views=num_fixed_views(run.recipe, task),
+        num_folds=run.recipe.num_runs,
         what=run.recipe.unfreeze,
         most_epochs=run.recipe.epochs,
     )

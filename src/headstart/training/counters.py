@@ -73,7 +73,7 @@ class Counters:
         """Take up a finished training that shall have more epochs."""
         before = self.planned_epochs or (self.epoch if self.finished else epochs)  # older checkpoints lack the plan
         if epochs > before:
-            self.finished, self.extended_at = False, self.epoch
+            self.finished, self.stopped, self.extended_at = False, "", self.epoch
         self.planned_epochs = epochs
 
     @property

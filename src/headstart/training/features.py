@@ -214,6 +214,7 @@ def _fill(
         advance(num_done * BATCH_SIZE)
         for batch, rows in enumerate(passes, num_done):
             if values is None:
+                progress.unlink(missing_ok=True)
                 values = _new_array(partial, (len(records), *rows.shape[1:]))
             values[batch * BATCH_SIZE : batch * BATCH_SIZE + len(rows)] = rows
             advance(len(rows))

@@ -140,6 +140,7 @@ def _first_stage(
     """Do what comes before fine-tuning, or take it from the run folder; the network is left at it."""
     record = folder / "probe" / "probe.json"
     if record.exists():
+        (folder / _PROBE_LAST).unlink(missing_ok=True)
         network.load_state_dict(load_bundle(folder / "probe").network.state_dict())
         return {"stage": "probe"} | json.loads(record.read_text(encoding="utf-8"))
     task = make_task(recipe, table)
@@ -181,11 +182,13 @@ def _probe(
     if isinstance(network.head, CoordinateHead):
         network.head.start_at(mean_targets(*train.targets))
     history = History(folder, task.score_names)
-    result = fit_probe(
-        network.head, views, validation, probe_recipe(recipe), task=task, contract=network.contract,
-        on_epoch=history.append, checkpoint=folder / _PROBE_LAST,
-    )  # fmt: skip
-    history.close()
+    try:
+        result = fit_probe(
+            network.head, views, validation, probe_recipe(recipe), task=task, contract=network.contract,
+            on_epoch=history.append, checkpoint=folder / _PROBE_LAST,
+        )  # fmt: skip
+    finally:
+        history.close()
     if not result.scores:
         remedy = "Try a lower --probe-lr, or --lr with --unfreeze none."
         raise TrainingError(must_be("the head's validation scores", "finite numbers", "none", remedy))

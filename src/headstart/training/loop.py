@@ -114,7 +114,7 @@ class FineTuning:
         self.counters = Counters(num_parts=recipe.accumulate)
         self.deadline: float | None = None
         self._last_saved = time.monotonic()
-        self._validation_seconds = 0.0
+        self._validation_seconds = math.inf  # unknown
         self._is_unfrozen = self._has_diverged = self._has_probed = False
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -149,8 +149,8 @@ class FineTuning:
             The counters. The best epoch's weights are in ``checkpoints/best.safetensors``.
 
         Raises:
-            TrainingError: The loss is no longer a number; the last good checkpoint stays, and a run that is taken up
-                again ends with its best epoch.
+            TrainingError: The loss is no longer a number; the last good checkpoint stays. A run that is taken up again
+                ends with its best epoch where there was one.
         """
         self._restore()
         if self.deadline is not None:  # what was spent before the run was cut off counts
@@ -329,9 +329,11 @@ class FineTuning:
             remedy = f"{where} Try a lower --lr, or --clip-grad 1."
             if self.counters.best_epoch:
                 self._load(self.folder / EPOCH)
+                self.counters.extend(self.recipe.epochs)
                 self.counters.finished, self.counters.stopped = True, problem
                 self._save()
-                remedy += f" headstart train --resume {self.folder.parent} makes a model of the best epoch there was."
+                self.fabric.barrier()  # else an error of another device could end the one that writes
+                remedy += " With headstart train --resume RUN it ends with the best epoch there was."
             raise TrainingError(must_be("the training loss", "a finite number", problem, remedy))
         if self.fabric.is_global_zero:
             say(f"Training diverged: {problem}. The epoch starts again, at half the learning rate.")

@@ -206,7 +206,7 @@ class _Probe:
         """Put the head and the optimizer back to the start of the epoch under way."""
         if self._before is not None:
             self.head.load_state_dict(self._before[0])
-            self.optimizer.load_state_dict(self._before[1])
+            self.optimizer.load_state_dict(copy.deepcopy(self._before[1]))  # it takes tensors as they are
 
     def _train_epoch(self, train: TargetFeatures, epoch: int) -> tuple[float, float]:
         """Train for an epoch and give its loss and last rate; one that diverges is done again at half the rate."""

@@ -64,11 +64,11 @@ def followed_rates(
     for row in rows:
         number = int(row["epoch"])
         planned = next((epochs for epochs in (*recipe.epochs_before, recipe.epochs) if number <= epochs), None)
-        if planned is None or len(found) != (number - 1) * steps:
+        if planned is None:
             return None
         schedule = Schedule(recipe.model_copy(update={"epochs": planned}), steps)
         rates = [schedule.rate((number - 1) * steps + step, scores[: number - 1]) for step in range(steps)]
-        taken = _taken(rates, float(row["lr"]))
+        taken = _taken(rates, float(row["lr"]), may_be_part=row is rows[-1])
         if not taken:
             return None
         found += taken
@@ -76,12 +76,13 @@ def followed_rates(
     return [(place + 1) / steps for place in places], [found[place] for place in places]
 
 
-def _taken(rates: Sequence[float], last: float) -> list[float]:
-    """Give the rates of an epoch up to the one that it ended with, halved where that was; none if it is not there."""
-    for scale in (1.0, 0.5):
-        at = [step for step, rate in enumerate(rates) if math.isclose(rate * scale, last, rel_tol=1e-6)]
-        if at:
-            return [rate * scale for rate in rates[: at[-1] + 1]]
+def _taken(rates: Sequence[float], last: float, *, may_be_part: bool) -> list[float]:
+    """Give the rates of an epoch, halved where that was, or a part of them; none if it did not end as recorded."""
+    ends = [len(rates), *(range(len(rates) - 1, 0, -1) if may_be_part else ())]
+    for end in ends:
+        for scale in (1.0, 0.5):
+            if math.isclose(rates[end - 1] * scale, last, rel_tol=1e-6):
+                return [rate * scale for rate in rates[:end]]
     return []
 
 
@@ -105,7 +106,7 @@ def describe_schedule(recipe: Recipe, steps_per_epoch: int) -> list[str]:
     if recipe.schedule == "plateau":
         drop = f"Times {recipe.gamma:g} after {recipe.plateau_epochs} epochs without a better {recipe.monitor}"
         lines += ["", f"{drop}; drawn as if that never happened."]
-    if recipe.budget is not None and not recipe.trains_only_head:
+    if recipe.budget is not None:
         lines += ["", f"Drawn for {recipe.epochs} epochs; under --budget {recipe.budget} there are as many as fit."]
     return lines
 
@@ -166,7 +167,9 @@ def _thinned(steps: range, most: int = 600) -> list[int]:
 
 def previewed(recipe: Recipe) -> Recipe:
     """Give the settings whose schedule matters: the probe's where nothing else trains."""
-    return probe_recipe(recipe) if recipe.trains_only_head or recipe.epochs == 0 else recipe
+    if recipe.trains_only_head or recipe.epochs == 0:
+        return probe_recipe(recipe).model_copy(update={"budget": None})  # nothing of it is left out
+    return recipe
 
 
 def steps_of_run(run: Path, recipe: Recipe) -> int:
