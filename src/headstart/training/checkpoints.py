@@ -52,6 +52,34 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise TrainingError(problem) from None
 
 
+def save_training(
+    path: Path, parts: Mapping[str, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> None:
+    """Write a training under way: tensors under the names of their parts, and all of the optimizer's state.
+
+    Args:
+        path: The checkpoint file.
+        parts: State dicts by name.
+        optimizer: Of the training.
+        state: JSON values besides.
+    """
+    tensors = with_prefix("optimizer", optimizer_tensors(optimizer))
+    for name, part in parts.items():
+        tensors |= with_prefix(name, part)
+    save_checkpoint(path, tensors, {**state, "optimizer": optimizer_scalars(optimizer)})
+
+
+def load_training(path: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Take up the optimizer's state from ``save_training``'s file, and give tensors (see ``under_prefix``) and state.
+
+    Raises:
+        TrainingError: The file is not a whole checkpoint.
+    """
+    tensors, state = load_checkpoint(path)
+    restore_optimizer(optimizer, under_prefix("optimizer", tensors), state.get("optimizer"))
+    return tensors, state
+
+
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Name tensors ``prefix.name``, to keep several state dicts in one file."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

@@ -29,15 +29,7 @@ from headstart.progress import say, track
 from headstart.randomness import permutation, words
 from headstart.recipe import Recipe
 from headstart.training.activations import ActivationLoader, KeptActivations
-from headstart.training.checkpoints import (
-    load_checkpoint,
-    optimizer_scalars,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-    under_prefix,
-    with_prefix,
-)
+from headstart.training.checkpoints import load_training, save_checkpoint, save_training, under_prefix
 from headstart.training.compiling import as_written, try_compiling
 from headstart.training.counters import Counters
 from headstart.training.history import PARTS, History, Row, epoch_row
@@ -443,16 +435,11 @@ class FineTuning:
             return
         start = time.perf_counter()
         if self.fabric.is_global_zero:
-            tensors = with_prefix("network", self.network.state_dict())
-            tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+            parts = {"network": self.network.state_dict()}
             if self.ema is not None:
-                tensors |= with_prefix("ema", self.ema.module.state_dict())
-            state: dict[str, Any] = {
-                "counters": asdict(self.counters),
-                "optimizer": optimizer_scalars(self.optimizer),
-                "rows": self.history.rows if self.history else [],
-            }
-            save_checkpoint(self.folder / LAST, tensors, state)
+                parts["ema"] = self.ema.module.state_dict()
+            rows = self.history.rows if self.history else []
+            save_training(self.folder / LAST, parts, self.optimizer, {"counters": asdict(self.counters), "rows": rows})
             if starts_epoch:
                 link_aside(self.folder / LAST, self.folder / EPOCH)
         self._last_saved = time.monotonic()
@@ -467,9 +454,8 @@ class FineTuning:
 
     def _load(self, path: Path) -> None:
         """Take up weights, moments and counters from a checkpoint."""
-        tensors, state = load_checkpoint(path)
+        tensors, state = load_training(path, self.optimizer)
         self.network.load_state_dict(under_prefix("network", tensors))
-        restore_optimizer(self.optimizer, under_prefix("optimizer", tensors), state.get("optimizer"))
         if self.ema is not None:
             self.ema.module.load_state_dict(under_prefix("ema", tensors))
         self.counters = Counters.from_state(state["counters"])

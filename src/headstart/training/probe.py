@@ -26,15 +26,7 @@ from headstart.errors import TrainingError, must_be
 from headstart.progress import say
 from headstart.randomness import permutation
 from headstart.recipe import Recipe
-from headstart.training.checkpoints import (
-    load_checkpoint,
-    optimizer_scalars,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-    under_prefix,
-    with_prefix,
-)
+from headstart.training.checkpoints import load_training, save_training, under_prefix
 from headstart.training.counters import Counters
 from headstart.training.history import Row, epoch_row
 from headstart.training.interrupts import held_back
@@ -188,16 +180,13 @@ class _Probe:
         if self._checkpoint is None:
             return
         self._go_back()
-        tensors = with_prefix("head", self.head.state_dict()) | with_prefix("best", self.best)
-        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
-        state = {"counters": asdict(self.counters), "optimizer": optimizer_scalars(self.optimizer), "rows": self.rows}
-        save_checkpoint(self._checkpoint, tensors, state)
+        parts, state = {"head": self.head.state_dict(), "best": self.best}, asdict(self.counters)
+        save_training(self._checkpoint, parts, self.optimizer, {"counters": state, "rows": self.rows})
         self._last_saved = time.monotonic()
 
     def _load(self, checkpoint: Path) -> None:
-        tensors, state = load_checkpoint(checkpoint)
+        tensors, state = load_training(checkpoint, self.optimizer)
         self.head.load_state_dict(under_prefix("head", tensors))
-        restore_optimizer(self.optimizer, under_prefix("optimizer", tensors), state["optimizer"])
         device = next(self.head.parameters()).device
         self.best = {name: tensor.to(device) for name, tensor in under_prefix("best", tensors).items()}
         self.counters, self.rows = Counters.from_state(state["counters"]), state["rows"]
