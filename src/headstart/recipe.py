@@ -454,11 +454,6 @@ class Recipe(BaseModel):
             aside.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
-def group_of(field: Any) -> str:
-    """Give the group of settings that a field of ``Recipe`` belongs to."""
-    return field.json_schema_extra["group"]
-
-
 def make_recipe(
     settings: Mapping[str, Any], *, place: str = "recipe", flags: Collection[str] = (), problems: Sequence[str] = ()
 ) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -123,3 +123,8 @@ Blocks = Annotated[str, BeforeValidator(str), AfterValidator(_says_what_trains)]
 Stages = Annotated[Names, AfterValidator(_are_stages)]
 PointPair = Annotated[tuple[int, ...], BeforeValidator(comma_separated), AfterValidator(_are_two)]
 Budget = Annotated[str, AfterValidator(_is_time)]
+
+
+def group_of(field: Any) -> str:
+    """Give the group of settings that a field of ``Recipe`` belongs to."""
+    return field.json_schema_extra["group"]

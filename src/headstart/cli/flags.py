@@ -13,6 +13,7 @@ from headstart.errors import did_you_mean, must_be
 from headstart.gallery import find_recipe
 from headstart.recipe import Recipe, make_recipe, read_recipe
 from headstart.recipe_defaults import KEYPOINT_DEFAULTS
+from headstart.recipe_values import group_of
 from headstart.recipe_wording import flag_name
 from headstart.resolution import completed
 
@@ -41,8 +42,7 @@ def with_recipe_flags(
         _flag(name, field, Group(group, sort_key=number))
         for number, group in enumerate(groups, 1)
         for name, field in fields.items()
-        if (field.json_schema_extra["group"] == group or (name in also and group == groups[-1]))
-        and name not in (*leave_out, "data")
+        if (group_of(field) == group or (name in also and group == groups[-1])) and name not in (*leave_out, "data")
     ]
     rest = inspect.Parameter(
         "settings", inspect.Parameter.VAR_KEYWORD, annotation=Annotated[str, Parameter(show=False)]

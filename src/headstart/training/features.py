@@ -25,7 +25,8 @@ from headstart.data.shards import NO_ROOM
 from headstart.files import write_json
 from headstart.models.inference import BATCH_SIZE, InferenceLog, MapsFor, iterate_outputs
 from headstart.progress import track
-from headstart.recipe import Recipe, group_of
+from headstart.recipe import Recipe
+from headstart.recipe_values import group_of
 
 if TYPE_CHECKING:
     from headstart.data.store import PixelStore
